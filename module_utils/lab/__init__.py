@@ -1,0 +1,1 @@
+"""The pure Python behind the modules in library/: no AnsibleModule in here."""
