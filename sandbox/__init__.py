@@ -1,0 +1,1 @@
+"""The sandbox: an embedded AWS, moto in one process with containers as instances."""
