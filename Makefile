@@ -1,0 +1,43 @@
+# The two commands of the README are `make lab` and `make test`.
+# Each does all its set-up; a second run finds it done.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+.PHONY: help lab test lint unit molecule sandbox-test e2e setup sandbox-down
+
+help: ## Show this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 24
+
+lab: ## Build the lab (or mend it) in the sandbox: no AWS account, no cost
+	@scripts/setup.sh sandbox
+	@environment="$$(python -m sandbox up)" && eval "$$environment" && ansible-playbook site.yml $(ARGS)
+
+setup: ## Only install what the playbooks need, for use with an AWS account
+	@scripts/setup.sh python
+
+test: ## Run every test (sandbox slot 1; a lab of yours is left alone)
+	@scripts/setup.sh test
+	@scripts/test.sh all
+
+lint: ## Run the linters
+	@scripts/setup.sh python
+	@scripts/test.sh lint
+
+unit: ## Run the unit and contract tests
+	@scripts/setup.sh python
+	@scripts/test.sh unit
+
+molecule: ## Run the molecule scenarios (SCENARIO=name for one)
+	@scripts/setup.sh sandbox
+	@scripts/test.sh molecule $(SCENARIO)
+
+sandbox-test: ## Run the tests of the sandbox
+	@scripts/setup.sh test
+	@scripts/test.sh sandbox
+
+e2e: ## Build a lab through the sandbox, use it, destroy it
+	@scripts/setup.sh test
+	@scripts/test.sh e2e
+
+sandbox-down: ## Remove the sandbox and everything in it
+	@python -m sandbox down
