@@ -1,0 +1,47 @@
+"""Every playbook says what it does, what it costs and what it leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.contract.conftest import PLAYBOOKS, ROOT
+
+by_playbook = pytest.mark.parametrize("playbook", PLAYBOOKS, ids=lambda path: path.name)
+
+
+@by_playbook
+def test_the_header_says_what_it_costs_and_leaves(playbook: Path) -> None:
+    lines = playbook.read_text().splitlines()
+    header = [line for line in lines[: lines.index("")] if line.startswith("#")]
+    assert any(line.startswith("# Costs: ") for line in header)
+    assert any(line.startswith("# Leaves: ") for line in header)
+
+
+@by_playbook
+def test_nothing_is_hidden(playbook: Path) -> None:
+    assert "ignore_errors" not in playbook.read_text()
+
+
+def test_the_way_through_the_house() -> None:
+    steps = [play["ansible.builtin.import_playbook"] for play in site()[:3]]
+    assert steps == [
+        "playbooks/create_host.yml",
+        "playbooks/configure_host.yml",
+        "playbooks/verify_host.yml",
+    ]
+
+
+def site() -> list[dict[str, str]]:
+    plays: list[dict[str, str]] = yaml.safe_load((ROOT / "site.yml").read_text())
+    return plays
+
+
+def test_no_playbook_or_role_knows_the_sandbox() -> None:
+    """Only the environment differs between AWS and the sandbox (docs/development.md)."""
+    for path in [*PLAYBOOKS, *(ROOT / "roles").rglob("*.yml")]:
+        for line in path.read_text().splitlines():
+            code = line.split("#")[0]
+            assert "sandbox" not in code or "when" not in code, f"{path}: {line}"
