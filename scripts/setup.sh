@@ -49,14 +49,14 @@ prepare_python() {
 }
 
 setup_python() {
-  wanted=$({ "$python" --version; cat $requirements; } | sha256sum | cut -d' ' -f1)
+  wanted=$({ "$python" --version; cat $requirements constraints.txt; } | sha256sum | cut -d' ' -f1)
   if [ -x .venv/bin/ansible-playbook ] && [ "$(cat .venv/.requirements 2>/dev/null || true)" = "$wanted" ]; then
     return
   fi
   say "installing the Python packages into .venv (once; about a minute)"
   rm -f .venv/.requirements
   [ -x .venv/bin/python ] || "$python" -m venv .venv
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
     $(for file in $requirements; do printf -- '-r %s ' "$file"; done)
   printf '%s\n' "$wanted" >.venv/.requirements
 }
