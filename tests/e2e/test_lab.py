@@ -1,0 +1,206 @@
+"""A lab's whole life through the sandbox, in order: each test goes on where the last one ended."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import time
+from collections import Counter
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.e2e.browser import use_jupyter
+from tests.e2e.conftest import KEPT, Lab
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+
+TRAIN = "/data/notebooks/examples/train_fashion_mnist.py"
+EXPECTED_IMAGES = {"train": 60_000, "test": 10_000}
+
+
+def client(lab: Lab, service: str) -> Any:
+    """A boto3 client for the sandbox; the service's name is not a literal, so it has no type."""
+    env = lab.environment
+    return boto3.client(
+        service,  # type: ignore[call-overload]  # see above
+        endpoint_url=env["AWS_ENDPOINT_URL"],
+        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
+        region_name=env["AWS_REGION"],
+    )
+
+
+def instances(lab: Lab) -> list[dict[str, Any]]:
+    filters = [{"Name": "tag:Lab", "Values": [lab.name]}]
+    pages = client(lab, "ec2").describe_instances(Filters=filters)["Reservations"]
+    return [i for r in pages for i in r["Instances"] if i["State"]["Name"] != "terminated"]
+
+
+def answers_on_22(address: str) -> bool:
+    try:
+        with socket.create_connection((address, 22), 5) as connection:
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def test_check_mode_on_an_empty_account_makes_nothing(lab: Lab) -> None:
+    lab.play("site.yml", "--check", "--diff")
+    assert instances(lab) == []
+    assert client(lab, "s3").list_buckets()["Buckets"] == []
+
+
+def test_bad_variables_are_refused_before_anything_is_made(lab: Lab) -> None:
+    run = lab.play("site.yml", "-e", "lab_instance_type=g4dn.tiny", check=False)
+    assert run.status != 0
+    assert "g4dn.tiny" in run.output
+    assert instances(lab) == []
+
+
+def test_one_command_builds_the_lab(lab: Lab) -> None:
+    run = lab.play("site.yml")
+    lab.times["build"] = run.seconds
+    assert run.total("failed") == run.total("unreachable") == 0
+    for said in (
+        "ssh -F .lab/e2e/ssh_config e2e",
+        "jupyter_password",
+        "playbooks/stop.yml",
+        "hour",
+    ):
+        assert said in run.output, f"the closing block does not say '{said}'"
+
+
+def test_everything_on_the_host_was_proved(lab: Lab) -> None:
+    report = json.loads((lab.folder / "report.json").read_text())
+    statuses = Counter(result["status"] for result in report["results"])
+    assert statuses["failed"] == 0
+    assert statuses["ok"] >= 15
+    skipped = [result for result in report["results"] if result["status"] == "skipped"]
+    assert all("GPU" in result["detail"] for result in skipped), skipped
+
+
+def test_the_images_are_there(lab: Lab) -> None:
+    for part, count in EXPECTED_IMAGES.items():
+        found = lab.ssh(f"find /data/datasets/fashion-mnist/{part} -name '*.png' | wc -l")
+        assert int(found) == count
+
+
+def test_again_changes_nothing(lab: Lab) -> None:
+    run = lab.play("site.yml")
+    lab.times["again"] = run.seconds
+    assert run.total("changed") == 0, re.findall(r"^changed:.*", run.output, re.MULTILINE)
+
+
+def test_check_mode_on_a_finished_lab_sees_nothing_to_do(lab: Lab) -> None:
+    assert lab.play("site.yml", "--check").total("changed") == 0
+
+
+def test_secrets_are_told_to_nobody(lab: Lab) -> None:
+    password = (lab.folder / "jupyter_password").read_text().strip()
+    assert len(password) >= 20
+    assert (lab.folder / "jupyter_password").stat().st_mode & 0o077 == 0
+    assert password not in (KEPT / "playbooks.log").read_text()
+
+
+def test_training_outlives_a_kill(lab: Lab) -> None:
+    start = f"tmux new-session -d -s train '/opt/lab/venv/bin/python {TRAIN} >~/train.log 2>&1'"
+    lab.ssh("rm -rf /data/work/fashion-mnist ~/train.log; " + start)
+    wait_for(lab, "ls /data/work/fashion-mnist/checkpoint.pt", 600)
+    lab.ssh("pkill -KILL -f [t]rain_fashion_mnist.py; sleep 1; tmux kill-session -t train || true")
+    lab.ssh("mv ~/train.log ~/train-killed.log; " + start)
+    wait_for(lab, "! tmux has-session -t train", 900)
+    log = lab.ssh("cat ~/train.log")
+    assert re.search(r"resum", log), log
+    accuracies = [float(number) for number in re.findall(r"test accuracy[^0-9]*([0-9.]+) ?%", log)]
+    assert accuracies and accuracies[-1] >= 85, log
+    (KEPT / "train.log").write_text(lab.ssh("cat ~/train-killed.log") + "--- killed ---\n" + log)
+
+
+def wait_for(lab: Lab, command: str, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        done = lab.ssh(f"if {command} >/dev/null 2>&1; then echo yes; fi")
+        if done.strip() == "yes":
+            return
+        assert time.monotonic() < deadline, f"{command}: not true within {seconds} s"
+        time.sleep(3)
+
+
+def test_the_plot_is_in_the_bucket(lab: Lab) -> None:
+    s3 = client(lab, "s3")
+    bucket = s3.list_buckets()["Buckets"][0]["Name"]
+    found = s3.list_objects_v2(Bucket=bucket, Prefix="results/")["Contents"]
+    plots = [entry["Key"] for entry in found if entry["Key"].endswith(".png")]
+    assert plots, found
+    image = s3.get_object(Bucket=bucket, Key=plots[0])["Body"].read()
+    assert image.startswith(b"\x89PNG")
+    assert any(entry["Key"].endswith(".pt") for entry in found), found
+
+
+def test_a_browser_works_in_jupyter(lab: Lab) -> None:
+    use_jupyter(lab)
+    assert (KEPT / "jupyter.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_stop_start_and_a_new_address(lab: Lab) -> None:
+    before = instances(lab)[0]["PublicIpAddress"]
+    lab.play("playbooks/stop.yml")
+    assert [i["State"]["Name"] for i in instances(lab)] == ["stopped"]
+    assert not answers_on_22(before)
+    assert lab.play("playbooks/stop.yml").total("changed") == 0
+    assert "stopped" in lab.play("playbooks/status.yml").output
+    lab.play("playbooks/start.yml")
+    after = instances(lab)[0]["PublicIpAddress"]
+    assert after != before
+    assert answers_on_22(after)
+    assert lab.ssh("cat /data/datasets/fashion-mnist/README.txt | head -c 1")
+    assert lab.play("playbooks/start.yml").total("changed") == 0
+    lab.play("playbooks/verify_host.yml")
+
+
+def test_destroy_wants_the_name(lab: Lab) -> None:
+    assert lab.play("playbooks/destroy.yml", "-e", "confirm=other", check=False).status != 0
+    assert lab.play("playbooks/destroy.yml", check=False).status != 0
+    assert len(instances(lab)) == 1
+
+
+def test_destroy_leaves_nothing_but_what_it_names(lab: Lab) -> None:
+    bucket = client(lab, "s3").list_buckets()["Buckets"][0]["Name"]
+    run = lab.play("playbooks/destroy.yml", "-e", f"confirm={lab.name}")
+    assert instances(lab) == []
+    volumes = client(lab, "ec2").describe_volumes()["Volumes"]
+    assert len(volumes) == 1, volumes
+    assert volumes[0]["VolumeId"] in run.output
+    assert bucket in run.output
+    extra = ["-e", "delete_data=true", "-e", f"delete_bucket={bucket}"]
+    lab.play("playbooks/destroy.yml", "-e", f"confirm={lab.name}", *extra)
+    assert leftovers(lab) == {}
+    again = lab.play("playbooks/destroy.yml", "-e", f"confirm={lab.name}", *extra)
+    assert again.total("changed") == 0
+
+
+def leftovers(lab: Lab) -> dict[str, object]:
+    ec2, iam = client(lab, "ec2"), client(lab, "iam")
+    found = {
+        "instances": instances(lab),
+        "volumes": ec2.describe_volumes()["Volumes"],
+        "keys": ec2.describe_key_pairs()["KeyPairs"],
+        "addresses": ec2.describe_addresses()["Addresses"],
+        "groups": [
+            group["GroupName"]
+            for group in ec2.describe_security_groups()["SecurityGroups"]
+            if group["GroupName"] != "default"
+        ],
+        "roles": [role for role in iam.list_roles()["Roles"] if "gpulab" in role["RoleName"]],
+        "profiles": iam.list_instance_profiles()["InstanceProfiles"],
+        "buckets": client(lab, "s3").list_buckets()["Buckets"],
+        "containers": subprocess.run(
+            ["docker", "ps", "-aq", "--filter", "name=gpulab-sandbox-1-i-"],
+            capture_output=True, text=True, check=True,
+        ).stdout.split(),
+    }  # fmt: skip
+    return {kind: things for kind, things in found.items() if things}
