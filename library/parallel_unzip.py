@@ -1,0 +1,345 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Ansible module: unpack zip archives in parallel, contained in one folder, all or nothing."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: parallel_unzip
+short_description: Unpack zip archives in parallel, contained in one folder, all or nothing
+version_added: "0.1.0"
+description:
+  - Unpacks one archive, a list of them, or all archives of a folder into O(dest), the work split
+    over processes inside archives as well as across them.
+  - Nothing is written outside O(dest), whatever the archives say. Members that are absolute,
+    climb out by C(..), are links or special files, overlap, lie about their sizes, are there
+    twice (over all archives given together), are encrypted, or could be read differently by two
+    programs, are refused, and so is an archive that is cut off or no archive at all. The message
+    names archive, member and rule.
+  - Archives are unpacked into a hidden folder in O(dest) and moved into place when all of them
+    are known to be whole. A refused or failed run leaves O(dest) as it was; a killed one is
+    mended by the next.
+  - What was unpacked is noted in C(.parallel_unzip.json) in O(dest), so that a second run is
+    quick, and puts back only what was removed or altered.
+options:
+  src:
+    description:
+      - Paths on the host of zip files, or of folders that stand for the C(*.zip) in them.
+      - Addresses (C(s3://), C(https://)) are refused for now.
+    type: list
+    elements: str
+    required: true
+  dest:
+    description:
+      - Folder to unpack into, an absolute path. It is made where it is missing; it may be a mount
+        point.
+    type: path
+    required: true
+  recurse:
+    description: Whether a folder in O(src) stands for the archives below it as well.
+    type: bool
+    default: false
+  workers:
+    description: Number of processes. V(0) is one for each core that this host lets the module
+      use.
+    type: int
+    default: 0
+  strict:
+    description:
+      - Whether to refuse as well what real programs write but a careful packer would not. These
+        are data descriptors, bytes around the archive or between members, comments of members,
+        second names in Unicode path fields, and names that differ by case or accents alone.
+    type: bool
+    default: false
+  conflict:
+    description:
+      - What to do with a file in O(dest) that this module did not bring, or brought from another
+        archive, and whose contents differ. A file with the same contents is taken over in any
+        case.
+      - Files of ours that were altered are always put right. Links and folders in the way are
+        never removed.
+    type: str
+    choices: [refuse, overwrite]
+    default: refuse
+  verify:
+    description:
+      - How a later run finds out that everything is in place.
+      - V(manifest) believes the note in O(dest), V(stat) looks at each file and its size, V(crc)
+        reads all files.
+    type: str
+    choices: [manifest, stat, crc]
+    default: stat
+  purge:
+    description: Whether files that a changed archive no longer brings are removed.
+    type: bool
+    default: false
+  owner:
+    description: Owner, by name or number, of the files and folders that are written.
+    type: str
+  group:
+    description: Group, by name or number, of the files and folders that are written.
+    type: str
+  mode:
+    description:
+      - Mode of files, octal, such as V('0644').
+      - If unset, the umask decides, and files that the archive marks as executable are so.
+        Setuid, setgid and sticky bits are never taken from an archive.
+    type: str
+  directory_mode:
+    description: Mode of folders, octal, at least V('0700'). If unset, the umask decides.
+    type: str
+  limits:
+    description: Bounds against archives that would fill the disk.
+    type: dict
+    default: {}
+    suboptions:
+      max_bytes:
+        description: Bytes of all archives together when unpacked, a number or such as V(500G). 2T
+          if unset.
+        type: str
+      max_files:
+        description: Members of all archives together. 10,000,000 if unset.
+        type: int
+      max_ratio:
+        description: Unpacked size over the size of the archive, counted from 10 MiB on. 250 if
+          unset.
+        type: int
+      max_depth:
+        description: Folders in a member's path. 32 if unset.
+        type: int
+      max_name:
+        description: Bytes in a member's path. 1024 if unset.
+        type: int
+  engine:
+    description: Decompressor. V(auto) takes the first that the host has.
+    type: str
+    choices: [auto, libdeflate, isal, zlib]
+    default: auto
+attributes:
+  check_mode:
+    description: The archives' directories are read and compared with O(dest); nothing is written.
+    support: full
+  diff_mode:
+    description: Up to 40 paths on either side, then their number.
+    support: full
+author:
+  - GPU lab
+"""
+
+EXAMPLES = r"""
+- name: Unpack all archives of a folder, as one data set
+  parallel_unzip:
+    src: /s3/datasets/fashion-mnist
+    dest: /data/datasets/fashion-mnist
+    owner: admin
+
+- name: Unpack one archive with bounds of one's own
+  parallel_unzip:
+    src: /s3/incoming/photos.zip
+    dest: /data/datasets/photos
+    strict: true
+    limits:
+      max_bytes: 50G
+      max_files: 100000
+"""
+
+RETURN = r"""
+dest:
+  description: The folder that was unpacked into.
+  returned: success
+  type: str
+  sample: /data/datasets/fashion-mnist
+files:
+  description: Number of files written by this run (in check mode, that would be).
+  returned: success
+  type: int
+  sample: 70000
+bytes:
+  description: Bytes written by this run (in check mode, that would be).
+  returned: success
+  type: int
+  sample: 27301114
+skipped:
+  description: Number of files that were in place already.
+  returned: success
+  type: int
+  sample: 0
+removed:
+  description: Number of files removed because a changed archive no longer brings them.
+  returned: success
+  type: int
+  sample: 0
+repaired:
+  description: Number of files whose owner, group or mode alone was put right.
+  returned: success
+  type: int
+  sample: 0
+workers:
+  description: Number of processes.
+  returned: success
+  type: int
+  sample: 8
+engine:
+  description: Decompressor used, one of C(libdeflate), C(isal), C(zlib).
+  returned: success
+  type: str
+  sample: libdeflate
+seconds:
+  description: Wall time in seconds.
+  returned: success
+  type: float
+  sample: 2.81
+archives:
+  description: The archives in the order of their paths.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: Path of the archive.
+      type: str
+      sample: /s3/datasets/fashion-mnist/test.zip
+    state:
+      description: One of C(extracted), C(updated) (the archive changed), C(mended) (files were
+        missing), C(unchanged).
+      type: str
+      sample: extracted
+    files:
+      description: Number of files that it brings.
+      type: int
+      sample: 10000
+    bytes:
+      description: Bytes that it brings when unpacked.
+      type: int
+      sample: 3900159
+"""
+
+import grp
+import os
+import pwd
+import re
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.lab.errors import LabError
+from ansible.module_utils.lab.unzip.limits import parse_limits
+from ansible.module_utils.lab.unzip.plan import Request
+from ansible.module_utils.lab.unzip.sources import find_archives
+from ansible.module_utils.lab.unzip.task import run
+from ansible.module_utils.lab.unzip.worker import Modes
+
+ARGUMENTS: dict[str, Any] = {
+    "src": {"type": "list", "elements": "str", "required": True},
+    "dest": {"type": "path", "required": True},
+    "recurse": {"type": "bool", "default": False},
+    "workers": {"type": "int", "default": 0},
+    "strict": {"type": "bool", "default": False},
+    "conflict": {"type": "str", "choices": ["refuse", "overwrite"], "default": "refuse"},
+    "verify": {"type": "str", "choices": ["manifest", "stat", "crc"], "default": "stat"},
+    "purge": {"type": "bool", "default": False},
+    "owner": {"type": "str"},
+    "group": {"type": "str"},
+    "mode": {"type": "str"},
+    "directory_mode": {"type": "str"},
+    "limits": {
+        "type": "dict",
+        "default": {},
+        "options": {
+            "max_bytes": {"type": "str"},
+            "max_files": {"type": "int"},
+            "max_ratio": {"type": "int"},
+            "max_depth": {"type": "int"},
+            "max_name": {"type": "int"},
+        },
+    },
+    "engine": {"type": "str", "choices": ["auto", "libdeflate", "isal", "zlib"], "default": "auto"},
+}
+_MOST_WORKERS = 256
+_OCTAL = re.compile(r"0?[0-7]{3}")
+_OWNER_RWX = 0o700
+
+
+def _workers(asked: int) -> int:
+    if not 0 <= asked <= _MOST_WORKERS:
+        raise LabError(f"workers: {asked} is not between 0 (one for each core) and {_MOST_WORKERS}")
+    return asked or len(os.sched_getaffinity(0))
+
+
+def _mode(name: str, value: str | None, default: int) -> int:
+    if value is None:
+        return default
+    if not _OCTAL.fullmatch(value):
+        raise LabError(
+            f"{name}: {value!r} is not an octal mode; write it in quotes, such as '0644'"
+        )
+    return int(value, 8)
+
+
+def _modes(params: dict[str, Any]) -> Modes:
+    umask = os.umask(0)
+    os.umask(umask)
+    folder = _mode("directory_mode", params["directory_mode"], 0o777 & ~umask | _OWNER_RWX)
+    if folder & _OWNER_RWX != _OWNER_RWX:
+        raise LabError(
+            f"directory_mode: {params['directory_mode']!r} bars the owner from the folders; "
+            "use '0700' or more"
+        )
+    return Modes(
+        file=_mode("mode", params["mode"], 0o666 & ~umask),
+        folder=folder,
+        exact=params["mode"] is not None,
+        uid=_number("owner", params["owner"]),
+        gid=_number("group", params["group"]),
+    )
+
+
+def _number(kind: str, value: str | None) -> int:
+    """Uid or gid of a name or number; -1 for None."""
+    if value is None:
+        return -1
+    if value.isdecimal():
+        return int(value)
+    try:
+        return pwd.getpwnam(value).pw_uid if kind == "owner" else grp.getgrnam(value).gr_gid
+    except KeyError:
+        raise LabError(
+            f"{kind}: there is no {value!r} on this host; make it or name another"
+        ) from None
+
+
+def make_request(params: dict[str, Any]) -> Request:
+    """Check the module's parameters and find its archives; LabError for what is wrong with them."""
+    if not Path(params["dest"]).is_absolute():
+        raise LabError(f"dest: {params['dest']!r} is not an absolute path; write it from / on")
+    return Request(
+        workers=_workers(params["workers"]),
+        modes=_modes(params),
+        limits=parse_limits(params["limits"]),
+        archives=find_archives(params["src"], params["recurse"]),
+        dest=os.path.realpath(params["dest"]),
+        strict=params["strict"],
+        overwrite=params["conflict"] == "overwrite",
+        purge=params["purge"],
+        verify=params["verify"],
+        engine=params["engine"],
+    )
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    try:
+        result = run(make_request(module.params), module.check_mode)
+    except LabError as error:
+        module.fail_json(msg=str(error))
+    except MemoryError:
+        module.fail_json(
+            msg="parallel_unzip ran out of memory; run again with fewer workers or archives"
+        )
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

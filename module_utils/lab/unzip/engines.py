@@ -1,0 +1,219 @@
+"""Inflate and CRC by the best library on the host: libdeflate, isal, zlib.
+
+All give the same result; only the speed differs. libdeflate is Debian's
+package libdeflate0, reached by ctypes; isal is python3-isal.
+"""
+
+from __future__ import annotations
+
+import bz2
+import ctypes
+import importlib
+import lzma
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+from ansible.module_utils.lab.errors import LabError
+
+from .records import BZIP2, DEFLATED, LZMA
+
+Bytes = bytes | bytearray | memoryview
+NAMES = ("libdeflate", "isal", "zlib")
+_LIBRARY = "libdeflate.so.0"
+_PIECE = 1 << 20  # bytes asked of a streaming decompressor at a time
+
+
+class BadDataError(Exception):
+    """Packed bytes that do not unpack to exactly the declared size."""
+
+
+class Engine(Protocol):
+    """One-shot decompression."""
+
+    name: str
+
+    def inflate(self, packed: memoryview, size: int) -> Bytes:
+        """Exactly `size` bytes out of all of `packed`; valid until the next call. BadDataError."""
+
+    def crc(self, data: Bytes) -> int:
+        """CRC-32 of the bytes."""
+
+
+class _Zlib:
+    """zlib, or isal which offers the same calls."""
+
+    def __init__(self, name: str, module: Any) -> None:
+        self.name = name
+        self._module = module
+
+    def inflate(self, packed: memoryview, size: int) -> Bytes:
+        try:
+            stream = self._module.decompressobj(-15)
+            # One byte more than declared shows a member that would grow beyond it.
+            data: bytes = stream.decompress(packed, size + 1)
+        except Exception as error:  # zlib.error and isal's own are not related
+            raise BadDataError(str(error)) from None
+        if len(data) != size or not stream.eof or stream.unused_data:
+            raise BadDataError
+        return data
+
+    def crc(self, data: Bytes) -> int:
+        value: int = self._module.crc32(data)
+        return value
+
+
+class _Libdeflate:
+    """libdeflate by ctypes, into one buffer that grows and is used again."""
+
+    name = "libdeflate"
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        pointer, length = ctypes.c_void_p, ctypes.c_size_t
+        library.libdeflate_alloc_decompressor.restype = pointer
+        self._inflate = library.libdeflate_deflate_decompress_ex
+        self._inflate.argtypes = (pointer, pointer, length, pointer, length, pointer, pointer)
+        self._inflate.restype = ctypes.c_int
+        self._crc = library.libdeflate_crc32
+        self._crc.argtypes = (ctypes.c_uint32, pointer, length)
+        self._crc.restype = ctypes.c_uint32
+        self._state = library.libdeflate_alloc_decompressor()
+        if not self._state:
+            raise MemoryError
+        self._used, self._made = length(), length()
+        self._counts = ctypes.byref(self._used), ctypes.byref(self._made)
+        self._grow(1 << 20)
+
+    def _grow(self, room: int) -> None:
+        self._buffer = bytearray(room)
+        self._view = memoryview(self._buffer)
+        self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer))
+
+    def inflate(self, packed: memoryview, size: int) -> Bytes:
+        if not packed:
+            raise BadDataError
+        if size > len(self._buffer):
+            self._grow(size)
+        source = ctypes.addressof(ctypes.c_char.from_buffer(packed))
+        result = self._inflate(self._state, source, len(packed), self._address, size, *self._counts)
+        if result or self._made.value != size or self._used.value != len(packed):
+            raise BadDataError
+        return self._view[:size]
+
+    def crc(self, data: Bytes) -> int:
+        if not data:
+            return 0
+        value: int = self._crc(0, ctypes.addressof(ctypes.c_char.from_buffer(data)), len(data))
+        return value
+
+
+def load_engine(name: str = "auto") -> Engine:
+    """Load the engine of that name, with "auto" the fastest there is; LabError if there is none."""
+    for candidate in NAMES if name == "auto" else (name,):
+        engine = _load(candidate)
+        if engine:
+            return engine
+    raise LabError(
+        f"engine: {name} is not on this host; "
+        "install libdeflate0 or python3-isal, or leave engine at auto"
+    )
+
+
+def _load(name: str) -> Engine | None:
+    if name == "zlib":
+        return _Zlib(name, zlib)
+    try:
+        if name == "libdeflate":
+            return _Libdeflate(ctypes.CDLL(_LIBRARY))
+        return _Zlib(name, importlib.import_module("isal.isal_zlib"))
+    except (ImportError, OSError, AttributeError):
+        return None
+
+
+def unpack_stream(method: int, pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Unpack a large member, or one of bzip2 or LZMA, piece by piece; never more than `size` bytes.
+
+    BadDataError when it does not come to exactly `size`, or packed bytes are left over.
+    """
+    source = iter(pieces)
+    made = 0
+    try:
+        stream = _STREAMS[method]()
+        while not stream.eof:
+            hungry = stream.needs_input
+            piece = next(source, b"") if hungry else b""
+            # One byte more than declared shows a member that would grow beyond it.
+            data = stream.decompress(piece, min(_PIECE, size + 1 - made))
+            made += len(data)
+            if made > size:
+                raise BadDataError
+            if data:
+                yield data
+            elif hungry and not piece:
+                break
+    except (zlib.error, lzma.LZMAError, OSError, ValueError, struct.error) as error:
+        raise BadDataError(str(error)) from None
+    # LZMA in zip may lack the marker by which its stream would know that it ended.
+    if made != size or not (stream.eof or method == LZMA) or stream.unused_data or any(source):
+        raise BadDataError
+
+
+class _DeflateStream:
+    """zlib with the calls of bz2 and lzma."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(-15)
+        self.needs_input = True
+
+    @property
+    def eof(self) -> bool:
+        return self._stream.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._stream.unused_data
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        made = self._stream.decompress(self._stream.unconsumed_tail + data, most)
+        # With its output cut at `most`, it may hold more though all input is taken.
+        self.needs_input = not self._stream.unconsumed_tail and len(made) < most
+        return made
+
+
+class _LzmaStream:
+    """LZMA as zip stores it: version, length and properties before a raw stream."""
+
+    _HEAD = struct.Struct("<2xH")
+
+    def __init__(self) -> None:
+        self._stream: lzma.LZMADecompressor | None = None
+
+    @property
+    def eof(self) -> bool:
+        return self._stream is not None and self._stream.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._stream.unused_data if self._stream else b""
+
+    @property
+    def needs_input(self) -> bool:
+        return self._stream is None or self._stream.needs_input
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        if self._stream is None:
+            (length,) = self._HEAD.unpack_from(data)
+            start = self._HEAD.size + length
+            # The reader of the properties is the one that Python's own zipfile uses.
+            chain = lzma._decode_filter_properties(lzma.FILTER_LZMA1, data[self._HEAD.size : start])  # type: ignore[attr-defined]
+            self._stream = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[chain])
+            data = data[start:]
+        return self._stream.decompress(data, most)
+
+
+_STREAMS: dict[int, Callable[[], Any]] = {
+    DEFLATED: _DeflateStream,
+    BZIP2: bz2.BZ2Decompressor,
+    LZMA: _LzmaStream,
+}
