@@ -1,0 +1,83 @@
+"""The systemd units of one mount, written out in full so that they read by themselves."""
+
+from __future__ import annotations
+
+from . import names
+
+_KEEPER = "/usr/bin/python3 -m s3mount.keeper"
+# `mount` reads the entry of /etc/fstab; s3fs puts itself into the background.
+_MOUNT = """\
+# Written by s3_mount.
+[Unit]
+Description=S3 bucket at {path}
+Wants=network-online.target {watch}
+# After the mount unit that systemd makes of the fstab entry, so that a shutdown
+# stops this service, which waits for uploads, before it unmounts.
+After=network-online.target {mount}
+{mounts_for}StartLimitIntervalSec=0
+
+[Service]
+Type=forking
+Environment=PYTHONPATH={programs}
+ExecStartPre={keeper} prepare {path}
+ExecStart=/bin/mount {path}
+ExecStartPost={keeper} settle --deadline {timeout} {path}
+ExecStop={keeper} release --daemon ${{MAINPID}} {path}
+ExecStopPost={keeper} clean {path}
+Restart=always
+RestartSec=1
+# Files that are still open are uploaded before the daemon ends.
+KillMode=mixed
+TimeoutStartSec={start_timeout}
+TimeoutStopSec=300
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+_WATCH = """\
+# Written by s3_mount.
+[Unit]
+Description=Watch over the S3 bucket at {path}
+PartOf={unit}
+After={unit}
+
+[Service]
+Environment=PYTHONPATH={programs}
+ExecStart={keeper} watch {path}
+Restart=always
+RestartSec=5
+"""
+
+
+def mount_unit_text(path: str, cache_dir: str, timeout: int) -> str:
+    """Write the service that mounts, and mounts again whenever the daemon ends.
+
+    `timeout` is in seconds.
+    """
+    return _MOUNT.format(
+        path=quote(path),
+        watch=names.watch_unit(path).replace("%", "%%"),
+        mount=f"{names.escape_path(path)}.mount",
+        mounts_for=f"RequiresMountsFor={quote(cache_dir)}\n" if cache_dir else "",
+        keeper=_KEEPER,
+        programs=names.PROGRAM_FOLDER.parent,
+        timeout=timeout,
+        start_timeout=timeout + 60,
+    )
+
+
+def watch_unit_text(path: str) -> str:
+    """Write the service that watches the mount."""
+    return _WATCH.format(
+        path=quote(path),
+        unit=names.mount_unit(path),
+        keeper=_KEEPER,
+        programs=names.PROGRAM_FOLDER.parent,
+    )
+
+
+def quote(path: str) -> str:
+    """Write a path as one word of a unit file."""
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{escaped}"' if escaped != path or " " in path else path
