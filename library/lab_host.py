@@ -1,0 +1,186 @@
+#!/usr/bin/python
+# Copyright: The GPU lab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Ansible module: make, mend or stop a lab in AWS."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: lab_host
+short_description: Make, mend or stop a lab in AWS
+description:
+  - Makes what is missing, in this order, key pair, security group, bucket, role and instance
+    profile, instance, data volume; puts right what was changed by hand; starts a stopped host.
+  - Does the checks of M(lab_preflight) first, under a lock, so that two runs never make two hosts.
+  - A run that is killed is mended by the next.
+options:
+  state:
+    description:
+      - C(running) makes or mends the lab and starts its host.
+      - C(stopped) stops the host and waits for it.
+    type: str
+    choices: [running, stopped]
+    default: running
+  lab:
+    description:
+      - The lab as its user wants it, one key for each C(lab_*) variable of
+        C(inventory/group_vars/all/lab.yml) without the prefix, and C(state_dir), C(open_ports).
+      - Checked by the module itself, so that an error names the variable, its rule and the
+        command that mends it.
+    type: dict
+    required: true
+  images:
+    description: The images that have a name, each with C(x86_64), C(arm64) and C(user).
+    type: dict
+    required: true
+  prices:
+    description: The dated price table. Required for O(state=running).
+    type: dict
+  inventory_region:
+    description:
+      - The region in which the inventory looks; it must be that of the lab. Required for
+        O(state=running).
+    type: str
+  may_create:
+    description: Whether a host may be made where there is none.
+    type: bool
+    default: true
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+requirements:
+  - boto3
+author: GPU lab
+"""
+
+EXAMPLES = r"""
+- name: Make or mend the lab
+  lab_host:
+    lab: "{{ __ec2_host_lab }}"
+    images: "{{ __ec2_host_images }}"
+    prices: "{{ __ec2_host_prices }}"
+    inventory_region: us-east-1
+"""
+
+RETURN = r"""
+host:
+  description: The lab, its host and its price, as they are afterwards.
+  returned: always
+  type: dict
+  sample: {"name": "lab", "instance_id": "i-0123456789abcdef0", "public_ip": "203.0.113.7"}
+steps:
+  description: What was done (in check mode, what would be).
+  returned: always
+  type: list
+  elements: str
+  sample: ["Create bucket gpulab-111122223333-lab"]
+created:
+  description: Whether this run has made the host.
+  returned: when O(state=running)
+  type: bool
+lab_warnings:
+  description: What the user should know although nothing is refused.
+  returned: when O(state=running)
+  type: list
+  elements: str
+  sample: []
+"""
+
+import os
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.lab.aws import apply, environment, preflight, seen
+from ansible.module_utils.lab.aws import module as common
+from ansible.module_utils.lab.aws import plan as plans
+from ansible.module_utils.lab.aws.lock import lock
+from ansible.module_utils.lab.aws.names import Names
+from ansible.module_utils.lab.aws.power import find, stop
+from ansible.module_utils.lab.aws.session import Boto
+from ansible.module_utils.lab.errors import LabError
+
+
+def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Make or mend the lab. Raises LabError."""
+    spec = common.spec(params)
+    if check_mode:
+        return _planned(common.decide(params, spec))
+    with lock(spec.state_dir):
+        decided = common.decide(params, spec)
+        answer = _planned(decided)
+        work = apply.Work(decided.aws, decided.target, decided.there)
+        try:
+            apply.carry_out(work, decided.steps)
+        except LabError as error:
+            done = "".join(f"\n  done: {text}" for text in work.said)
+            raise LabError(f"{error}{done}") from error
+        there = seen.look(
+            decided.aws,
+            decided.target.names,
+            decided.target.bucket,
+            users_own=decided.target.users_bucket,
+        )
+        answer["host"] = preflight.summary(decided.target, there)
+        return answer
+
+
+def _planned(decided: common.Decided) -> dict[str, Any]:
+    return {
+        "changed": bool(decided.steps),
+        "created": any(step.do == "launch" for step in decided.steps),
+        "diff": plans.diff(decided.steps),
+        **decided.answer(),
+    }
+
+
+def switch_off(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Stop the host. Raises LabError."""
+    spec = common.spec(params)
+    aws = Boto(spec.region)
+    environment.check(aws.endpoints, aws.access_key, os.environ)
+    host = find(aws, Names(spec.name, spec.region))
+    if host is None:
+        raise LabError(
+            f"There is no host of the lab {spec.name} in {spec.region} to stop: see"
+            " `ansible-playbook playbooks/status.yml`"
+        )
+    changed = host.state not in ("stopped", "stopping")
+    if host.state != "stopped" and not check_mode:
+        with lock(spec.state_dir):
+            stop(aws, host, apply.Clock())
+    return {
+        "changed": changed,
+        "host": {"name": spec.name, "instance_id": host.id, "state": "stopped"},
+        "steps": [f"Stop {host.id}, which is {host.state}"] if changed else [],
+        "diff": {
+            "before": f"instance {host.id}: {host.state}\n",
+            "after": f"instance {host.id}: stopped\n",
+        },
+    }
+
+
+def main() -> None:
+    """Read the options, work, report."""
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["running", "stopped"], "default": "running"},
+            "lab": {"type": "dict", "required": True},
+            "images": {"type": "dict", "required": True},
+            "prices": {"type": "dict"},
+            "inventory_region": {"type": "str"},
+            "may_create": {"type": "bool", "default": True},
+        },
+        required_if=[("state", "running", ("prices", "inventory_region"))],
+        supports_check_mode=True,
+    )
+    work = run if module.params["state"] == "running" else switch_off
+    try:
+        module.exit_json(**work(module.params, module.check_mode))
+    except LabError as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()

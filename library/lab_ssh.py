@@ -1,0 +1,142 @@
+#!/usr/bin/python
+# Copyright: The GPU lab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Ansible module: write down how ssh reaches the host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: lab_ssh
+short_description: Write down how ssh reaches the host
+description:
+  - Waits until the host answers on port 22, compares its host key with the one on record, and
+    writes the lab's own C(ssh_config) and C(known_hosts).
+  - The key is on record under the instance's id, so that a new address changes nothing, and another
+    key at the same instance is refused.
+options:
+  name:
+    description: The lab's name, which is the host's name in C(ssh_config).
+    type: str
+    required: true
+  instance_id:
+    description: The instance's id.
+    type: str
+    required: true
+  address:
+    description: The address at which the host is reached.
+    type: str
+    required: true
+  user:
+    description: The user to log in as.
+    type: str
+    required: true
+  state_dir:
+    description: The lab's folder on the controller.
+    type: path
+    required: true
+  tunnel_port:
+    description: The port on the controller that leads to Jupyter on the host.
+    type: int
+    default: 8888
+  just_made:
+    description: Whether the host was made by this run, so that its key cannot be on record.
+    type: bool
+    default: false
+  timeout:
+    description: Seconds to wait for the host to answer.
+    type: int
+    default: 300
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+author: GPU lab
+"""
+
+EXAMPLES = r"""
+- name: Write down how ssh reaches the host
+  lab_ssh:
+    name: lab
+    instance_id: i-0123456789abcdef0
+    address: 203.0.113.7
+    user: admin
+    state_dir: .lab/lab
+"""
+
+RETURN = r"""
+fingerprint:
+  description: The fingerprint of the host key on record.
+  returned: always
+  type: str
+  sample: SHA256:2Bxg0hS1…
+lab_warnings:
+  description: What the user should know although nothing is refused.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.lab import ssh_access
+from ansible.module_utils.lab.aws.lock import write_private
+from ansible.module_utils.lab.errors import LabError
+
+
+def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Compare, write, report. Raises LabError."""
+    host = ssh_access.Host(
+        lab=params["name"],
+        alias=params["instance_id"],
+        address=params["address"],
+        user=params["user"],
+        tunnel_port=params["tunnel_port"],
+        state_dir=Path(params["state_dir"]).resolve(),
+    )
+    offered = ssh_access.wait_for_keys(host.address, params["timeout"], ssh_access.scan)
+    key, warning = ssh_access.judge(host, ssh_access.known(host), offered, params["just_made"])
+    changes = []
+    for path, text in ssh_access.wanted_files(host, key).items():
+        before = path.read_text() if path.exists() else ""
+        if before == text:
+            continue
+        changes.append(
+            {"before_header": str(path), "after_header": str(path), "before": before, "after": text}
+        )
+        if not check_mode:
+            write_private(path, text)
+    return {
+        "changed": bool(changes),
+        "diff": changes,
+        "fingerprint": ssh_access.fingerprint(key),
+        "lab_warnings": [warning] if warning else [],
+    }
+
+
+def main() -> None:
+    """Read the options, work, report."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "instance_id": {"type": "str", "required": True},
+            "address": {"type": "str", "required": True},
+            "user": {"type": "str", "required": True},
+            "state_dir": {"type": "path", "required": True},
+            "tunnel_port": {"type": "int", "default": 8888},
+            "just_made": {"type": "bool", "default": False},
+            "timeout": {"type": "int", "default": 300},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**run(module.params, module.check_mode))
+    except LabError as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()

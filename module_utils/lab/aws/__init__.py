@@ -1,0 +1,1 @@
+"""What the controller decides and does in AWS: no AnsibleModule in here."""

@@ -1,0 +1,273 @@
+"""The difference between what is there and what is wanted, as a list of steps. No call is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import keys
+from .names import POLICY
+from .preflight import Target
+from .seen import Instance, Rule, Seen
+
+HOP_LIMIT = 1  # the host itself; containers on it get no credentials
+BUCKET_ACTIONS = ("s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads")
+OBJECT_ACTIONS = (
+    "s3:AbortMultipartUpload",
+    "s3:DeleteObject",
+    "s3:GetObject",
+    "s3:ListMultipartUploadParts",
+    "s3:PutObject",
+)
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Principal": {"Service": "ec2.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+        }
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change: what apply.py does, and how the user reads it.
+
+    `before` and `after` are lines of the diff.
+    """
+
+    do: str
+    text: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+    before: str = ""
+    after: str = ""
+
+
+def policy(bucket: str) -> dict[str, Any]:
+    """Return what the host may do: read and write its own bucket, nothing else."""
+    arn = f"arn:aws:s3:::{bucket}"
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": list(BUCKET_ACTIONS), "Resource": [arn]},
+            {"Effect": "Allow", "Action": list(OBJECT_ACTIONS), "Resource": [f"{arn}/*"]},
+        ],
+    }
+
+
+def make_plan(target: Target, there: Seen, key: keys.LocalKey) -> list[Step]:
+    """Return the steps from what is there to what is wanted; none where they are equal."""
+    return [
+        *_key(target, there, key),
+        *_group(target, there),
+        *_bucket(target, there),
+        *_role(target, there),
+        *_host(target, there),
+        *_data(target, there),
+    ]
+
+
+def _key(target: Target, there: Seen, key: keys.LocalKey) -> Iterator[Step]:
+    if key.loose:
+        paths = ", ".join(str(path) for path in key.loose)
+        yield Step(
+            "tighten_key",
+            f"Keep others from reading {paths}",
+            before=f"mode of {paths}: open to others",
+            after=f"mode of {paths}: 0700 for the folder, 0600 for the key",
+        )
+    if not key.public_key:
+        yield Step("make_key", f"Make the key {key.path}", after=f"file {key.path} (0600)")
+    if there.key_pair is None:
+        name = target.names.common
+        yield Step("import_key", f"Import it as key pair {name}", after=f"key pair {name}")
+
+
+def wanted_rules(target: Target) -> frozenset[Rule]:
+    """Return the inbound rules: the open ports from the allowed networks."""
+    return frozenset(
+        Rule("tcp", port, port, cidr) for port in target.spec.open_ports for cidr in target.cidrs
+    )
+
+
+def _group(target: Target, there: Seen) -> Iterator[Step]:
+    name, group = target.names.common, there.group(target.vpc_id)
+    wanted = wanted_rules(target)
+    if group is None:
+        yield Step("create_group", f"Create security group {name}", after=f"security group {name}")
+    have = group.rules if group else frozenset()
+    # What is to go goes first: a port that was opened by hand is closed before anything else.
+    for rule in sorted(have - wanted, key=str):
+        yield Step(
+            "close",
+            f"Remove from security group {name}: {rule} (not in lab.yml)",
+            {"rule": rule},
+            before=f"security group {name}: {rule}",
+        )
+    for rule in sorted(wanted - have, key=str):
+        yield Step(
+            "open",
+            f"Allow {rule}",
+            {"rule": rule},
+            after=f"security group {name}: {rule}",
+        )
+
+
+def _bucket(target: Target, there: Seen) -> Iterator[Step]:
+    if target.users_bucket:
+        return
+    name, bucket = target.bucket, there.bucket
+    if bucket is None:
+        yield Step("create_bucket", f"Create bucket {name}", after=f"bucket {name}")
+    if bucket is None or not target.names.owns(bucket.tags):
+        yield Step("tag_bucket", f"Tag bucket {name}", after=f"bucket {name}: tagged")
+    if bucket is None or not bucket.encrypted:
+        yield Step("encrypt_bucket", f"Encrypt bucket {name}", after=f"bucket {name}: AES256")
+    if bucket is None or not bucket.blocked:
+        yield Step(
+            "block_bucket",
+            f"Block public access to bucket {name}",
+            after=f"bucket {name}: no public access",
+        )
+
+
+def _role(target: Target, there: Seen) -> Iterator[Step]:
+    name = target.names.role
+    if there.role is None:
+        yield Step("create_role", f"Create role {name}", after=f"role {name}")
+    wanted = policy(target.bucket)
+    if there.role is None or there.role.policy != wanted:
+        changed = there.role is not None and there.role.policy is not None
+        yield Step(
+            "put_policy",
+            f"Limit role {name} to bucket {target.bucket}",
+            {"policy": wanted},
+            before=f"role {name}: another policy {POLICY}" if changed else "",
+            after=f"role {name}: only bucket {target.bucket}",
+        )
+    if there.profile is None:
+        yield Step(
+            "create_profile", f"Create instance profile {name}", after=f"instance profile {name}"
+        )
+    if there.profile is None or name not in there.profile.roles:
+        yield Step(
+            "fill_profile", f"Put the role in {name}", after=f"instance profile {name}: role"
+        )
+
+
+def host_tags(target: Target, host: Instance | None) -> dict[str, str]:
+    """Return the host's tags; what it was made from and its user do not change with lab.yml."""
+    made = host.tags if host else {}
+    return target.names.tags(
+        Bucket=target.bucket,
+        LoginUser=made.get("LoginUser") or target.login_user,
+        Image=made.get("Image") or target.spec.image,
+    )
+
+
+def _host(target: Target, there: Seen) -> Iterator[Step]:
+    host, spec = there.host(target.names), target.spec
+    name = target.names.common
+    if host is None:
+        zones = ", ".join(subnet.zone for subnet in target.subnets)
+        yield Step(
+            "launch",
+            f"Launch {spec.instance_type} from {spec.image} with {spec.root_gb} GB in {zones}",
+            {"tags": host_tags(target, None)},
+            after=f"instance {name}: {spec.instance_type}, {spec.image}, {spec.root_gb} GB",
+        )
+    else:
+        yield from _mend_host(target, there, host)
+    if host is None or not there.protected:
+        yield Step(
+            "protect",
+            f"Protect {name} from being terminated by mistake",
+            before=f"instance {name}: not protected" if host else "",
+            after=f"instance {name}: termination protection",
+        )
+    # A host that switches itself off must be there in the morning; launch asks for it at once.
+    if host is not None and there.on_shutdown != "stop":
+        yield Step(
+            "keep_on_shutdown",
+            f"Let {name} stop when it switches itself off",
+            before=f"instance {name}: on shutdown {there.on_shutdown}",
+            after=f"instance {name}: on shutdown stop",
+        )
+    if host is not None and host.state in ("stopped", "stopping"):
+        yield Step(
+            "start",
+            f"Start {host.id}, which is {host.state}",
+            before=f"instance {name}: {host.state}",
+            after=f"instance {name}: running",
+        )
+
+
+def _mend_host(target: Target, there: Seen, host: Instance) -> Iterator[Step]:
+    name = target.names.common
+    tags = host_tags(target, host)
+    missing = {key: value for key, value in tags.items() if host.tags.get(key) != value}
+    if missing:
+        yield Step(
+            "tag_host",
+            f"Tag {host.id} with {', '.join(sorted(missing))}",
+            {"tags": missing},
+            before="".join(f"tag {k}: {host.tags.get(k, '')}\n" for k in sorted(missing)),
+            after="".join(f"tag {k}: {missing[k]}\n" for k in sorted(missing)),
+        )
+    if host.type != target.spec.instance_type:
+        yield Step(
+            "change_type",
+            f"Change {host.id} from {host.type} to {target.spec.instance_type}",
+            before=f"instance {name}: {host.type}",
+            after=f"instance {name}: {target.spec.instance_type}",
+        )
+    if (host.tokens, host.hop_limit) != ("required", HOP_LIMIT):
+        yield Step(
+            "require_tokens",
+            f"Require version 2 of the metadata service on {host.id}",
+            before=f"instance {name}: metadata tokens {host.tokens}, hops {host.hop_limit}",
+            after=f"instance {name}: metadata tokens required, hops {HOP_LIMIT}",
+        )
+    group = there.group(target.vpc_id)
+    if group is None or host.group_ids != (group.id,):
+        yield Step(
+            "set_groups",
+            f"Put {host.id} in security group {name} alone",
+            before=f"instance {name}: groups {', '.join(host.group_ids)}",
+            after=f"instance {name}: group {name}",
+        )
+    if host.profile != target.names.role:
+        yield Step(
+            "set_profile",
+            f"Give {host.id} the instance profile {target.names.role}",
+            before=f"instance {name}: instance profile {host.profile or 'none'}",
+            after=f"instance {name}: instance profile {target.names.role}",
+        )
+
+
+def _data(target: Target, there: Seen) -> Iterator[Step]:
+    data, host, name = there.data(), there.host(target.names), target.names.common
+    if data is None:
+        yield Step(
+            "create_volume",
+            f"Create the data volume with {target.spec.data_gb} GB",
+            after=f"data volume {name}: {target.spec.data_gb} GB, gp3, encrypted",
+        )
+    at_host = data and host and data.attached_to == host.id and data.attachment == "attached"
+    if not at_host:
+        yield Step(
+            "attach_volume",
+            f"Attach the data volume{f' {data.id}' if data else ''} to the host",
+            after=f"data volume {name}: attached to the host",
+        )
+
+
+def diff(steps: list[Step]) -> dict[str, str]:
+    """Return Ansible's diff of a plan."""
+    return {
+        "before": "".join(f"{step.before.rstrip()}\n" for step in steps if step.before),
+        "after": "".join(f"{step.after.rstrip()}\n" for step in steps if step.after),
+    }

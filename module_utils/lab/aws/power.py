@@ -1,0 +1,45 @@
+"""Switches the host off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .apply import MINUTE, Clock, fresh
+from .names import Names
+from .seen import Instance, instances
+from .session import Aws, AwsError
+
+
+def find(aws: Aws, names: Names) -> Instance | None:
+    """Return the host of the lab unless it is terminated."""
+    found = instances(aws, names.filters())
+    return next((i for i in found if i.tags.get("Name") == names.common), None)
+
+
+def stop(aws: Aws, host: Instance, clock: Clock) -> Instance:
+    """Stop the host, whatever it is about to do, and wait until it has stopped.
+
+    Raises LabError after ten minutes, or where AWS refuses.
+    """
+    _wait(aws, host, clock, lambda state: state != "pending", "started, so that it can be stopped")
+    try:
+        aws.call("ec2", "StopInstances", InstanceIds=[host.id])
+    except AwsError as error:
+        # It may just have switched itself off; then there is nothing left to do but wait.
+        if error.code != "IncorrectInstanceState":
+            raise
+    return _wait(aws, host, clock, lambda state: state in ("stopped", "terminated"), "stopped")
+
+
+def _wait(
+    aws: Aws, host: Instance, clock: Clock, done: Callable[[str], bool], what: str
+) -> Instance:
+    last = host
+
+    def look() -> bool:
+        nonlocal last
+        last = fresh(aws, host.id) or last
+        return done(last.state)
+
+    clock.until(look, 10 * MINUTE, f"Instance {host.id} {what}")
+    return last

@@ -1,0 +1,411 @@
+"""What is there: the lab's things in AWS as they are now, in plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from .names import POLICY, Names, read_tags
+from .session import Aws, AwsError, side_by_side, unless
+
+ALIVE = ("pending", "running", "stopping", "stopped")
+NO_ENTITY = {"NoSuchEntity", "NoSuchEntityException"}
+NO_BUCKET = {"404", "NoSuchBucket", "NotFound"}
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One instance that is not terminated."""
+
+    id: str
+    state: str
+    type: str
+    zone: str
+    tags: Mapping[str, str]
+    launched: datetime
+    image_id: str = ""
+    public_ip: str = ""
+    private_ip: str = ""
+    vpc_id: str = ""
+    group_ids: tuple[str, ...] = ()
+    profile: str = ""
+    tokens: str = ""
+    hop_limit: int = 0
+    root_volume: str = ""
+    spot: bool = False
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One EBS volume; size in GiB."""
+
+    id: str
+    size: int
+    zone: str
+    state: str
+    tags: Mapping[str, str]
+    kind: str = "gp3"
+    attached_to: str = ""
+    attachment: str = ""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One permission of a security group for inbound traffic, from one source."""
+
+    protocol: str
+    from_port: int
+    to_port: int
+    source: str
+
+    def __str__(self) -> str:
+        """Say it as a person would."""
+        ports = str(self.from_port)
+        if self.to_port != self.from_port:
+            ports += f"-{self.to_port}"
+        what = "all traffic" if self.protocol == "-1" else f"{self.protocol} {ports}"
+        return f"{what} from {self.source}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """One security group with its inbound rules."""
+
+    id: str
+    vpc_id: str
+    tags: Mapping[str, str]
+    rules: frozenset[Rule]
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """One key pair; the public key as type and base64, without a comment."""
+
+    id: str
+    public_key: str
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """One bucket that these credentials can reach (`ours` false: whose it is is unknown)."""
+
+    name: str
+    reachable: bool
+    region: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    encrypted: bool = False
+    blocked: bool = False
+
+
+@dataclass(frozen=True)
+class Role:
+    """The role of the host with its one policy."""
+
+    name: str
+    tags: Mapping[str, str]
+    policy: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The instance profile and the roles in it."""
+
+    name: str
+    tags: Mapping[str, str]
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """One subnet."""
+
+    id: str
+    zone: str
+    vpc_id: str
+    default: bool
+    public: bool
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The region as one look has found it."""
+
+    instances: tuple[Instance, ...]
+    volumes: tuple[Volume, ...]
+    groups: tuple[Group, ...]
+    key_pair: KeyPair | None
+    subnets: tuple[Subnet, ...]
+    role: Role | None
+    profile: Profile | None
+    bucket: Bucket | None
+    protected: bool = False
+    on_shutdown: str = ""
+
+    def host(self, names: Names) -> Instance | None:
+        """Return the lab's host (the first, should there be two: the preflight refuses that)."""
+        mine = self.hosts(names)
+        return mine[0] if mine else None
+
+    def hosts(self, names: Names) -> list[Instance]:
+        """All instances of the lab that bear the host's name."""
+        return [i for i in self.instances if names.owns(i.tags) and _named(i, names)]
+
+    def strangers(self, names: Names) -> list[Instance]:
+        """Instances that bear the host's name but were not made by this lab."""
+        return [i for i in self.instances if not names.owns(i.tags) and _named(i, names)]
+
+    def data(self) -> Volume | None:
+        """Return the data volume (the first, as above)."""
+        found = self.data_volumes()
+        return found[0] if found else None
+
+    def data_volumes(self) -> list[Volume]:
+        """All data volumes of the lab."""
+        return [volume for volume in self.volumes if volume.tags.get("Role") == "data"]
+
+    def group(self, vpc_id: str) -> Group | None:
+        """Return the security group of the host's name in a VPC."""
+        return next((group for group in self.groups if group.vpc_id == vpc_id), None)
+
+
+def _named(instance: Instance, names: Names) -> bool:
+    return instance.tags.get("Name") == names.common
+
+
+def look(aws: Aws, names: Names, bucket: str, users_own: bool) -> Seen:
+    """Look at everything the lab may have, side by side. Raises AwsError.
+
+    Of a bucket of the user's own only its existence is looked at.
+    """
+    ec2 = partial(aws.call, "ec2")
+    found = side_by_side(
+        {
+            "instances": lambda: instances(aws),
+            "volumes": lambda: volumes(aws, names.filters()),
+            "groups": lambda: groups(aws, names),
+            "key_pair": lambda: _key_pair(
+                ec2(
+                    "DescribeKeyPairs",
+                    IncludePublicKey=True,
+                    Filters=[{"Name": "key-name", "Values": [names.common]}],
+                )
+            ),
+            "subnets": lambda: subnets(aws),
+            "role": lambda: _role(aws, names.role),
+            "profile": lambda: _profile(aws, names.role),
+            "bucket": lambda: look_at_bucket(aws, bucket, details=not users_own),
+        }
+    )
+    seen = Seen(**found)
+    host = seen.host(names)
+    if host is None:
+        return seen
+    more = side_by_side(
+        {
+            "protected": lambda: _attribute(aws, host.id, "DisableApiTermination"),
+            "on_shutdown": lambda: _attribute(aws, host.id, "InstanceInitiatedShutdownBehavior"),
+        }
+    )
+    return Seen(**found, protected=bool(more["protected"]), on_shutdown=str(more["on_shutdown"]))
+
+
+def instances(aws: Aws, filters: list[dict[str, Any]] | None = None) -> tuple[Instance, ...]:
+    """All instances of the region that are not terminated or on the way there."""
+    states = {"Name": "instance-state-name", "Values": list(ALIVE)}
+    pages = aws.pages(
+        "ec2", "DescribeInstances", "Reservations", Filters=[states, *(filters or [])]
+    )
+    return tuple(read_instance(raw) for page in pages for raw in page["Instances"])
+
+
+def read_instance(raw: Mapping[str, Any]) -> Instance:
+    """Take what matters from DescribeInstances' answer."""
+    disks = {d["DeviceName"]: d["Ebs"]["VolumeId"] for d in raw.get("BlockDeviceMappings", ())}
+    metadata = raw.get("MetadataOptions", {})
+    return Instance(
+        id=raw["InstanceId"],
+        state=raw["State"]["Name"],
+        type=raw["InstanceType"],
+        zone=raw["Placement"]["AvailabilityZone"],
+        tags=read_tags(raw.get("Tags")),
+        launched=raw["LaunchTime"],
+        image_id=raw.get("ImageId", ""),
+        public_ip=raw.get("PublicIpAddress") or "",
+        private_ip=raw.get("PrivateIpAddress") or "",
+        vpc_id=raw.get("VpcId", ""),
+        group_ids=tuple(sorted(group["GroupId"] for group in raw.get("SecurityGroups", ()))),
+        profile=raw.get("IamInstanceProfile", {}).get("Arn", "").rpartition("/")[2],
+        tokens=metadata.get("HttpTokens", ""),
+        hop_limit=int(metadata.get("HttpPutResponseHopLimit", 0)),
+        root_volume=disks.get(raw.get("RootDeviceName", ""), ""),
+        spot=raw.get("InstanceLifecycle") == "spot",
+    )
+
+
+def volumes(aws: Aws, filters: list[dict[str, Any]]) -> tuple[Volume, ...]:
+    """All volumes that the filters let through."""
+    found = aws.pages("ec2", "DescribeVolumes", "Volumes", Filters=filters)
+    return tuple(_volume(raw) for raw in found if raw["State"] not in ("deleting", "deleted"))
+
+
+def _volume(raw: Mapping[str, Any]) -> Volume:
+    at = (raw.get("Attachments") or [{}])[0]
+    return Volume(
+        id=raw["VolumeId"],
+        size=raw["Size"],
+        zone=raw["AvailabilityZone"],
+        state=raw["State"],
+        tags=read_tags(raw.get("Tags")),
+        kind=raw.get("VolumeType", "gp3"),
+        attached_to=at.get("InstanceId", ""),
+        attachment=at.get("State", ""),
+    )
+
+
+def groups(aws: Aws, names: Names) -> tuple[Group, ...]:
+    """The security groups of the host's name, in every VPC."""
+    found = aws.pages(
+        "ec2",
+        "DescribeSecurityGroups",
+        "SecurityGroups",
+        Filters=[{"Name": "group-name", "Values": [names.common]}],
+    )
+    return tuple(
+        Group(
+            id=raw["GroupId"],
+            vpc_id=raw["VpcId"],
+            tags=read_tags(raw.get("Tags")),
+            rules=frozenset(r for p in raw.get("IpPermissions", ()) for r in read_rules(p)),
+        )
+        for raw in found
+    )
+
+
+def read_rules(permission: Mapping[str, Any]) -> list[Rule]:
+    """Split one permission of AWS into rules with one source each."""
+    sources = [
+        *(source["CidrIp"] for source in permission.get("IpRanges", ())),
+        *(source["CidrIpv6"] for source in permission.get("Ipv6Ranges", ())),
+        *(source["GroupId"] for source in permission.get("UserIdGroupPairs", ())),
+        *(source["PrefixListId"] for source in permission.get("PrefixListIds", ())),
+    ]
+    ports = permission.get("FromPort", -1), permission.get("ToPort", -1)
+    return [Rule(permission["IpProtocol"], *ports, source) for source in sources]
+
+
+def subnets(aws: Aws) -> tuple[Subnet, ...]:
+    """All subnets of the region."""
+    return tuple(
+        Subnet(
+            id=raw["SubnetId"],
+            zone=raw["AvailabilityZone"],
+            vpc_id=raw["VpcId"],
+            default=bool(raw.get("DefaultForAz")),
+            public=bool(raw.get("MapPublicIpOnLaunch")),
+        )
+        for raw in aws.pages("ec2", "DescribeSubnets", "Subnets")
+    )
+
+
+def _key_pair(answer: Mapping[str, Any]) -> KeyPair | None:
+    found = answer.get("KeyPairs") or []
+    if not found:
+        return None
+    raw = found[0]
+    return KeyPair(
+        id=raw.get("KeyPairId", ""),
+        public_key=" ".join(raw.get("PublicKey", "").split()[:2]),
+        tags=read_tags(raw.get("Tags")),
+    )
+
+
+def _role(aws: Aws, name: str) -> Role | None:
+    found = unless(NO_ENTITY, lambda: aws.call("iam", "GetRole", RoleName=name))
+    if found is None:
+        return None
+    policy = unless(
+        NO_ENTITY,
+        lambda: aws.call("iam", "GetRolePolicy", RoleName=name, PolicyName=POLICY),
+    )
+    return Role(
+        name=name,
+        tags=read_tags(found["Role"].get("Tags")),
+        policy=policy["PolicyDocument"] if policy else None,
+    )
+
+
+def _profile(aws: Aws, name: str) -> Profile | None:
+    found = unless(
+        NO_ENTITY, lambda: aws.call("iam", "GetInstanceProfile", InstanceProfileName=name)
+    )
+    if found is None:
+        return None
+    raw = found["InstanceProfile"]
+    return Profile(
+        name=name,
+        tags=read_tags(raw.get("Tags")),
+        roles=tuple(role["RoleName"] for role in raw.get("Roles", ())),
+    )
+
+
+def look_at_bucket(aws: Aws, name: str, details: bool) -> Bucket | None:
+    """Return the bucket of this name, whoever owns it; None where there is none."""
+    try:
+        found = unless(NO_BUCKET, lambda: aws.call("s3", "HeadBucket", Bucket=name))
+    except AwsError as error:
+        if error.code in ("403", "301", "AccessDenied"):
+            return Bucket(name, reachable=False)
+        raise
+    if found is None:
+        return None
+    if not details:
+        return Bucket(name, reachable=True, region=found.get("BucketRegion", ""))
+    more = side_by_side(
+        {
+            "tags": lambda: unless(
+                {"NoSuchTagSet"}, lambda: aws.call("s3", "GetBucketTagging", Bucket=name)
+            ),
+            "encryption": lambda: unless(
+                {"ServerSideEncryptionConfigurationNotFoundError"},
+                lambda: aws.call("s3", "GetBucketEncryption", Bucket=name),
+            ),
+            "block": lambda: unless(
+                {"NoSuchPublicAccessBlockConfiguration"},
+                lambda: aws.call("s3", "GetPublicAccessBlock", Bucket=name),
+            ),
+        }
+    )
+    block = (more["block"] or {}).get("PublicAccessBlockConfiguration", {})
+    return Bucket(
+        name=name,
+        reachable=True,
+        region=found.get("BucketRegion", ""),
+        tags=read_tags((more["tags"] or {}).get("TagSet")),
+        encrypted=bool(more["encryption"]),
+        blocked=len(block) == 4 and all(block.values()),  # noqa: PLR2004 - S3 has four switches
+    )
+
+
+def _attribute(aws: Aws, instance_id: str, name: str) -> Any:
+    """One of the attributes that DescribeInstances leaves out."""
+    key = name[0].lower() + name[1:]
+    answer = aws.call("ec2", "DescribeInstanceAttribute", InstanceId=instance_id, Attribute=key)
+    return answer.get(name, {}).get("Value", "")
+
+
+def not_terminated(aws: Aws, ids: Sequence[str]) -> list[str]:
+    """Return those of these instances that are not terminated yet."""
+    answer = unless(
+        {"InvalidInstanceID.NotFound"},
+        lambda: aws.call("ec2", "DescribeInstances", InstanceIds=list(ids)),
+    )
+    return [
+        raw["InstanceId"]
+        for page in (answer or {}).get("Reservations", ())
+        for raw in page["Instances"]
+        if raw["State"]["Name"] != "terminated"
+    ]

@@ -1,0 +1,169 @@
+"""What the user has asked for, checked before the first call to AWS."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..errors import LabError
+
+WHERE = "inventory/group_vars/all/lab.yml"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A lab as its user wants it; sizes in GiB (what AWS calls GB)."""
+
+    name: str
+    region: str
+    instance_type: str
+    image: str
+    image_user: str
+    root_gb: int
+    data_gb: int
+    bucket: str
+    allowed_cidrs: tuple[str, ...]
+    open_ports: tuple[int, ...]
+    zone: str
+    subnet_id: str
+    state_dir: Path
+
+
+class Bad(ValueError):
+    """One value that breaks its rule; the arguments are the rule and an example that holds."""
+
+
+def _text(pattern: str, rule: str, example: str, empty: bool = False) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if isinstance(value, str) and (
+            (empty and not value) or re.fullmatch(pattern, value, re.ASCII)
+        ):
+            return value
+        raise Bad(rule, example)
+
+    return check
+
+
+def _whole(low: int, high: int, example: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        text = str(value).strip()
+        whole = not isinstance(value, bool) and re.fullmatch(r"[0-9]{1,9}", text, re.ASCII)
+        if whole and low <= int(text) <= high:
+            return int(text)
+        raise Bad(f"a whole number from {low} to {high}", str(example))
+
+    return check
+
+
+def _list(value: Any) -> list[Any]:
+    """Accept a list, or the comma-separated text that `-e` gives."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    raise Bad("a list", "[]")
+
+
+def cidrs(value: Any) -> tuple[str, ...]:
+    """Check a list of IPv4 networks. Raises Bad."""
+    rule, example = "a list of IPv4 networks without host bits", "203.0.113.7/32"
+    checked = []
+    for item in _list(value):
+        if not isinstance(item, str) or not re.fullmatch(r"[0-9.]+/[0-9]+", item):
+            raise Bad(rule, example)
+        try:
+            checked.append(str(ipaddress.IPv4Network(item)))
+        except ValueError as error:
+            raise Bad(f"{rule} ({error})", example) from None
+    return tuple(sorted(set(checked)))
+
+
+def _ports(value: Any) -> tuple[int, ...]:
+    try:
+        ports = sorted({_whole(1, 65535, 22)(item) for item in _list(value)})
+    except Bad:
+        ports = []
+    if 22 not in ports:
+        raise Bad("a list of TCP ports with 22 among them", "22")
+    return tuple(ports)
+
+
+def _image(value: Any, images: Mapping[str, Any]) -> str:
+    if isinstance(value, str) and (value in images or re.fullmatch(r"ami-[0-9a-f]{8,17}", value)):
+        return value
+    raise Bad(f"one of {', '.join(sorted(images))}, or an id such as ami-0123456789abcdef0",
+              "debian_13")  # fmt: skip
+
+
+def _bucket(value: Any) -> str:
+    rule = "empty, or a bucket's name: 3 to 63 of a-z, 0-9, dot and hyphen"
+    text = _text(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", rule, "my-data-sets", empty=True)(value)
+    if ".." in text or re.fullmatch(r"[0-9.]+", text):
+        raise Bad(rule, "my-data-sets")
+    return text
+
+
+def check(raw: Mapping[str, Any], images: Mapping[str, Any]) -> Spec:
+    """Check every variable and report all bad ones at once. Raises LabError."""
+    problems: list[str] = []
+
+    def take(name: str, rule: Callable[[Any], T], variable: str = "") -> T | None:
+        value = raw.get(name)
+        try:
+            return rule(value)
+        except Bad as bad:
+            variable = variable or f"lab_{name}"
+            problems.append(
+                f'{variable} is "{_shown(value)}", but it must be {bad.args[0]}:'
+                f" correct it in {WHERE} or run again with -e {variable}={bad.args[1]}"
+            )
+            return None
+
+    fields = {
+        "name": take("name", _text(
+            r"[a-z]([a-z0-9-]{0,29}[a-z0-9])?",
+            "1 to 31 of a-z, 0-9 and hyphen, beginning with a letter, not ending with a hyphen",
+            "lab",
+        )),
+        "region": take("region", _text(
+            r"[a-z]{2}(-[a-z]+)+-[0-9]", "a region's name", "us-east-1")),
+        "instance_type": take("instance_type", _text(
+            r"[a-z][a-z0-9-]*\.[a-z0-9-]+", "an instance type", "g4dn.xlarge")),
+        "image": take("image", lambda value: _image(value, images)),
+        "image_user": take("image_user", _text(
+            r"[a-z_][a-z0-9_-]{0,31}", "empty, or a Unix user's name", "admin", empty=True)),
+        "root_gb": take("root_gb", _whole(8, 16384, 60)),
+        "data_gb": take("data_gb", _whole(1, 16384, 100)),
+        "bucket": take("bucket", _bucket),
+        "allowed_cidrs": take("allowed_cidrs", cidrs),
+        "open_ports": take("open_ports", _ports, "ec2_host_open_ports"),
+        "zone": take("zone", _text(
+            r"[a-z]{2}(-[a-z]+)+-[0-9][a-z]", "empty, or a zone of lab_region", "us-east-1a",
+            empty=True)),
+        "subnet_id": take("subnet_id", _text(
+            r"subnet-[0-9a-f]{8,17}", "empty, or a subnet's id", "subnet-0123456789abcdef0",
+            empty=True)),
+    }  # fmt: skip
+    if (
+        fields["zone"]
+        and fields["region"]
+        and not str(fields["zone"]).startswith(str(fields["region"]))
+    ):
+        problems.append(
+            f'lab_zone is "{fields["zone"]}", but it must lie in lab_region {fields["region"]}:'
+            f" correct it in {WHERE} or run again with -e lab_zone={fields['region']}a"
+        )
+    if problems:
+        raise LabError("\n".join(problems))
+    return Spec(**fields, state_dir=Path(str(raw["state_dir"])))  # type: ignore[arg-type]
+
+
+def _shown(value: Any) -> str:
+    """Show a value on one line, cut where it is overlong."""
+    text = str(value).encode("unicode_escape").decode()
+    return text if len(text) <= 60 else f"{text[:60]}…"

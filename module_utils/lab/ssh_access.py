@@ -1,0 +1,150 @@
+"""How ssh reaches the host: its address, its host key under a name that survives a new address."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import LabError
+
+# Best first; one is enough.
+KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa")
+Scan = Callable[[str], list[str]]
+
+
+@dataclass(frozen=True)
+class Host:
+    """The host to be reached; `alias` (its instance id) is its name in known_hosts."""
+
+    lab: str
+    alias: str
+    address: str
+    user: str
+    tunnel_port: int
+    state_dir: Path
+
+    @property
+    def known_hosts(self) -> Path:
+        """The lab's own known_hosts."""
+        return self.state_dir / "known_hosts"
+
+    @property
+    def ssh_config(self) -> Path:
+        """The lab's own ssh_config."""
+        return self.state_dir / "ssh_config"
+
+
+def scan(address: str) -> list[str]:
+    """Ask a host for its keys: lines of type and base64, none while it does not answer."""
+    done = subprocess.run(
+        ["ssh-keyscan", "-T", "5", "-t", "ed25519,ecdsa,rsa", address],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    lines = [line.split() for line in done.stdout.splitlines() if not line.startswith("#")]
+    return [" ".join(parts[1:3]) for parts in lines if len(parts) >= 3]  # noqa: PLR2004
+
+
+def wait_for_keys(
+    address: str, seconds: float, scanner: Scan, sleep: Callable[[float], None] = time.sleep
+) -> list[str]:
+    """Ask until the host answers. Raises LabError after `seconds`."""
+    end = time.monotonic() + seconds
+    while True:
+        found = scanner(address)
+        if found:
+            return found
+        if time.monotonic() >= end:
+            raise LabError(
+                f"{address} does not answer on port 22 after {seconds:.0f} s: see with `aws ec2"
+                " get-console-output` whether it has booted, and whether a firewall between here"
+                " and there lets SSH out; then run the same command again"
+            )
+        sleep(2)
+
+
+def fingerprint(key: str) -> str:
+    """Return the SHA256 fingerprint as ssh prints it."""
+    digest = hashlib.sha256(base64.b64decode(key.split()[1])).digest()
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def known(host: Host) -> list[str]:
+    """Return the keys that are on record for this very instance."""
+    if not host.known_hosts.exists():
+        return []
+    lines = (line.split() for line in host.known_hosts.read_text().splitlines())
+    return [" ".join(parts[1:3]) for parts in lines if parts and parts[0] == host.alias]
+
+
+def judge(host: Host, recorded: list[str], offered: list[str], just_made: bool) -> tuple[str, str]:
+    """Choose the key to keep on record, and say so where it is taken on trust.
+
+    Returns the key and a warning (mostly empty). Raises LabError where the host offers another key
+    than the recorded one.
+    """
+    same = [key for key in recorded if key in offered]
+    if same:
+        return same[0], ""
+    best = min(offered, key=lambda key: _rank(key.split()[0]))
+    if recorded:
+        raise LabError(
+            f"The host {host.alias} at {host.address} offers another SSH host key"
+            f" ({fingerprint(best)}) than the one on record ({fingerprint(recorded[0])}): somebody"
+            " may be in between. Compare with `aws ec2 get-console-output --instance-id"
+            f" {host.alias} --latest`; if the new key is the host's own, remove"
+            f" {host.known_hosts} and run the same command again"
+        )
+    warning = (
+        ""
+        if just_made
+        else (
+            f"No SSH host key of {host.alias} was on record here, so the one it offers is taken:"
+            f" {fingerprint(best)}. `aws ec2 get-console-output --instance-id {host.alias} --latest`"
+            " shows the right one"
+        )
+    )
+    return best, warning
+
+
+def _rank(kind: str) -> int:
+    return KINDS.index(kind) if kind in KINDS else len(KINDS)
+
+
+def config(host: Host) -> str:
+    """Return the text of ssh_config: a shell with the tunnel, and the tunnel alone."""
+    quoted = '"{}"'.format
+    common = f"""\
+  HostName {host.address}
+  HostKeyAlias {host.alias}
+  User {host.user}
+  IdentityFile {quoted(host.state_dir / "id_ed25519")}
+  IdentitiesOnly yes
+  UserKnownHostsFile {quoted(host.known_hosts)}
+  StrictHostKeyChecking yes
+  ServerAliveInterval 30
+  ServerAliveCountMax 6
+  LocalForward {host.tunnel_port} 127.0.0.1:8888
+"""
+    return f"""\
+# Written by playbooks/create_host.yml and start.yml; changes are lost.
+# A shell with the tunnel to Jupyter. A second shell cannot have the same port: ssh says so and
+# goes on without it.
+Host {host.lab}
+{common}
+# The tunnel alone, which fails where the port is taken: ssh -F {host.ssh_config} -N {host.lab}-tunnel
+Host {host.lab}-tunnel
+{common}  ExitOnForwardFailure yes
+"""
+
+
+def wanted_files(host: Host, key: str) -> dict[Path, str]:
+    """Return both files' texts."""
+    return {host.ssh_config: config(host), host.known_hosts: f"{host.alias} {key}\n"}
