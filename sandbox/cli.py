@@ -1,0 +1,128 @@
+"""The commands of `python -m sandbox`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+
+from sandbox import preflight, process
+from sandbox.account import environment
+from sandbox.errors import SandboxError
+from sandbox.model import Engine, Metadata
+from sandbox.settings import Settings
+
+USAGE = """The sandbox: an AWS on this machine, for the lab's playbooks and tests.
+
+  up          start it unless it runs; prints the environment (eval "$(python -m sandbox up)")
+  env         print that environment
+  status      list what there is
+  reset       remove everything and start again, empty
+  down        stop it and remove everything
+  image 13 12 build the hosts' images
+  serve       run the server in the foreground
+"""
+COMMANDS = ("up", "env", "status", "reset", "down", "image", "serve")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sandbox",
+        usage="python -m sandbox COMMAND",
+        description=USAGE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
+    parser.add_argument("releases", nargs="*", metavar="RELEASE", help="for image: 13, 12")
+    options = parser.parse_args(arguments)
+    if options.releases and options.command != "image":
+        parser.error(f"{options.command} takes no arguments")
+    try:
+        _run(options.command, options.releases)
+    except (SandboxError, ValueError) as error:
+        print(f"sandbox: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(command: str, releases: list[str]) -> None:
+    settings = Settings.from_environment()
+    if command == "image":
+        _image(releases)
+    elif command == "up":
+        _up(settings)
+    elif command == "env":
+        _print_environment(settings)
+    elif command == "status":
+        _status(settings)
+    elif command == "down":
+        _down(settings, keep_key=False)
+    elif command == "reset":
+        preflight.check(os.environ)
+        _down(settings, keep_key=True)
+        _up(settings)
+    elif command == "serve":
+        _serve(settings)
+
+
+def _up(settings: Settings) -> None:
+    preflight.check(os.environ)
+    process.start(settings)
+    _print_environment(settings)
+
+
+def _print_environment(settings: Settings) -> None:
+    for name, value in environment(settings).items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def _down(settings: Settings, *, keep_key: bool) -> None:
+    preflight.check_machine()
+    process.stop(settings)
+    if settings.state_dir.exists():
+        engine = _make_engine(settings)
+        engine.destroy()
+        engine.close()
+    process.remove_state(settings, keep_key=keep_key)
+
+
+def _make_engine(settings: Settings) -> Engine:
+    from sandbox.engine import DockerEngine  # noqa: PLC0415  only here the Docker SDK is needed
+
+    def no_metadata(instance_id: str) -> Metadata:
+        raise KeyError(instance_id)
+
+    return DockerEngine(settings, no_metadata)
+
+
+def _serve(settings: Settings) -> None:
+    from sandbox.engine import DockerEngine  # noqa: PLC0415
+    from sandbox.server import serve  # noqa: PLC0415
+
+    preflight.check(os.environ)
+    serve(settings, DockerEngine)
+
+
+def _image(releases: list[str]) -> None:
+    from sandbox.image import ImageError, build  # noqa: PLC0415  it needs the Docker SDK
+
+    preflight.check_machine()
+    for release in releases or ["13", "12"]:
+        try:
+            print(build(release))
+        except ImageError as error:
+            raise SandboxError(str(error)) from error
+
+
+def _status(settings: Settings) -> None:
+    from sandbox.report import status_table  # noqa: PLC0415
+
+    pid = process.server_pid(settings)
+    if pid is None:
+        print(f"slot {settings.slot}: not running; start it with python -m sandbox up")
+    else:
+        print(f"slot {settings.slot}: process {pid} at {settings.endpoint_url}")
+        print(status_table(settings))

@@ -1,0 +1,150 @@
+"""Gaps of IAM policies: a condition is not evaluated, and patterns are taken for regexes.
+
+moto knows StringEquals in trust policies; elsewhere a statement with a condition counts as a
+refusal, and `?` in a pattern as an operator. EC2 tells a refusal by another name
+(UnauthorizedOperation), and EC2 policies that name an instance never match.
+
+The keys known here: aws:SecureTransport (always true: the sandbox speaks HTTP on loopback where
+AWS has TLS), aws:SourceIp, aws:PrincipalArn, aws:PrincipalAccount, aws:username, aws:userid,
+aws:RequestedRegion, s3:prefix, s3:delimiter, s3:max-keys, and for EC2 calls that name one
+instance aws:ResourceTag/* and ec2:ResourceTag/*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from moto.core.exceptions import _RESTError
+from moto.ec2.responses import EC2Response
+from moto.iam import access_control
+from moto.iam.access_control import PermissionResult
+
+from sandbox.conditions import Context, UnknownOperatorError, holds, wildcard_match
+from sandbox.patches import patch
+from sandbox.settings import Settings
+
+_DEFAULT: Context = {"aws:securetransport": ["true"]}
+_context: ContextVar[Context] = ContextVar("condition keys of the request", default=_DEFAULT)
+
+
+class UnauthorizedOperationError(_RESTError):
+    """EC2's word for a refused action."""
+
+    code = 403
+
+    def __init__(self, user_arn: str, action: str) -> None:
+        super().__init__(
+            "UnauthorizedOperation",
+            "You are not authorized to perform this operation."
+            f" User: {user_arn} is not authorized to perform: {action}",
+        )
+
+
+def apply(_settings: Settings) -> None:
+    """Patch the evaluation of statements."""
+    patch(access_control.IAMPolicyStatement, "is_action_permitted", _is_action_permitted)
+    patch(access_control.IAMRequest, "_raise_access_denied", _deny)
+    EC2Response._determine_resource = _ec2_resource  # type: ignore[attr-defined]
+
+
+@contextmanager
+def request_context(response: Any, request: Any) -> Iterator[None]:
+    """Make a request's condition keys known to the policies evaluated within."""
+    arn = request._access_key.arn
+    keys: dict[str, list[str]] = dict.fromkeys(())
+    keys["aws:securetransport"] = ["true"]
+    keys["aws:sourceip"] = [response.normalized_request.remote_addr or "127.0.0.1"]
+    keys["aws:principalarn"] = [arn]
+    keys["aws:principalaccount"] = [response.current_account]
+    keys["aws:requestedregion"] = [response.region]
+    if ":user/" in arn:
+        keys["aws:username"] = [arn.rpartition("/")[2]]
+    if request._service == "s3":
+        args = response.normalized_request.args
+        keys |= {f"s3:{n}": [args[n]] for n in ("prefix", "delimiter", "max-keys") if n in args}
+    elif request._service == "ec2":
+        keys |= _instance_tags(response)
+    token = _context.set(keys)
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+def _instance_ids(response: Any) -> list[str]:
+    ids = response._get_param("InstanceIds") or [response._get_param("InstanceId")]
+    return [instance_id for instance_id in ids if instance_id]
+
+
+def _instance_tags(response: Any) -> dict[str, list[str]]:
+    ids = _instance_ids(response)
+    if len(ids) != 1:
+        return {}
+    tags = response.ec2_backend.tags.get(ids[0], {})
+    return {
+        f"{prefix}:resourcetag/{key}".lower(): [value]
+        for key, value in tags.items()
+        for prefix in ("aws", "ec2")
+    }
+
+
+def _ec2_resource(response: Any) -> str:
+    """Name the one instance that a call is about, else `*`: EC2 knows more, this is enough."""
+    ids = _instance_ids(response)
+    action = response._get_action()
+    if len(ids) != 1 or action.startswith("Describe"):
+        return "*"
+    return f"arn:aws:ec2:{response.region}:{response.current_account}:instance/{ids[0]}"
+
+
+def _deny(original: Callable[..., Any], request: Any) -> None:
+    if request._service == "ec2":
+        raise UnauthorizedOperationError(request._access_key.arn, request._action)
+    original(request)
+
+
+def _is_action_permitted(
+    _original: Callable[..., Any],
+    statement: Any,
+    action: str,
+    resource: str = "*",
+    principal: str | None = None,
+    incoming_condition_values: dict[str, str] | None = None,
+) -> PermissionResult:
+    document = statement._statement
+    if not _concerns(document, "Action", action, ignore_case=True):
+        return PermissionResult.NEUTRAL
+    if not _concerns(document, "Resource", resource, ignore_case=False):
+        return PermissionResult.NEUTRAL
+    if not _is_addressed(statement, principal):
+        return PermissionResult.NEUTRAL
+    denies = document["Effect"] == "Deny"
+    context = {key.lower(): [value] for key, value in (incoming_condition_values or {}).items()}
+    try:
+        if not holds(document.get("Condition", {}), {**_context.get(), **context}):
+            return PermissionResult.NEUTRAL
+    except UnknownOperatorError:
+        # Of what cannot be judged, the stricter reading.
+        return PermissionResult.DENIED if denies else PermissionResult.NEUTRAL
+    return PermissionResult.DENIED if denies else PermissionResult.PERMITTED
+
+
+def _concerns(document: dict[str, Any], element: str, value: str, ignore_case: bool) -> bool:
+    if f"Not{element}" in document:
+        return not _any_matches(document[f"Not{element}"], value, ignore_case)
+    # A trust policy names no resource.
+    return element not in document or _any_matches(document[element], value, ignore_case)
+
+
+def _any_matches(patterns: str | list[str], value: str, ignore_case: bool) -> bool:
+    listed = patterns if isinstance(patterns, list) else [patterns]
+    return any(wildcard_match(pattern, value, ignore_case) for pattern in listed)
+
+
+def _is_addressed(statement: Any, principal: str | None) -> bool:
+    if statement.is_unknown_principal(statement._statement.get("Principal")):
+        return False
+    return principal is None or bool(statement._check_principal(principal))

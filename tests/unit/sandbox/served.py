@@ -1,0 +1,81 @@
+"""Serves the sandbox's application, with a fake engine, from a thread of this process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from fake_engine import FakeEngine
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.serving import make_server
+
+from sandbox.account import AdminKey, admin_key
+from sandbox.server import Running, build
+from sandbox.settings import REGION, Settings
+
+
+class Handler(MotoRequestHandler):
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        pass
+
+
+@dataclass
+class Served:
+    """A running application and a way to talk to it."""
+
+    url: str
+    key: AdminKey
+    running: Running | None = None
+    engine: FakeEngine | None = None
+
+    def client(self, service: str, key: AdminKey | None = None, token: str | None = None) -> Any:
+        used = key or self.key
+        return boto3.client(
+            service,
+            endpoint_url=self.url,
+            region_name=REGION,
+            aws_access_key_id=used.access_key_id,
+            aws_secret_access_key=used.secret_access_key,
+            aws_session_token=token,
+            config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
+        )
+
+
+@contextmanager
+def _listening(application: Any) -> Iterator[str]:
+    http = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Handler)
+    thread = threading.Thread(target=http.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{http.server_port}"
+    finally:
+        http.shutdown()
+        thread.join()
+
+
+@contextmanager
+def sandbox(folder: Path) -> Iterator[Served]:
+    """The sandbox, patched, its state in `folder`."""
+    settings = Settings(slot=0, root=folder)
+    # The example data is tested elsewhere.
+    (folder / ".cache" / "fashion-mnist").mkdir(parents=True, exist_ok=True)
+    running = build(settings, FakeEngine)
+    with _listening(running.application) as url:
+        yield Served(url, admin_key(settings), running, running.reconciler.engine)
+
+
+@contextmanager
+def plain_moto() -> Iterator[Served]:
+    """moto as it comes."""
+    with _listening(DomainDispatcherApplication(create_backend_app)) as url:
+        yield Served(url, AdminKey("AKIAIOSFODNN7EXAMPLE", "secret"))
