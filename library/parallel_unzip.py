@@ -92,7 +92,6 @@ options:
   limits:
     description: Bounds against archives that would fill the disk.
     type: dict
-    default: {}
     suboptions:
       max_bytes:
         description: Bytes of all archives together when unpacked, a number or such as V(500G). 2T
@@ -245,7 +244,6 @@ ARGUMENTS: dict[str, Any] = {
     "directory_mode": {"type": "str"},
     "limits": {
         "type": "dict",
-        "default": {},
         "options": {
             "max_bytes": {"type": "str"},
             "max_files": {"type": "int"},

@@ -16,7 +16,7 @@ from .dest import Look, free_space
 from .limits import Limits
 from .manifest import Entry, Item, Manifest
 from .records import Directory, Member, read_directory
-from .refusal import refusal
+from .refusal import ASK_MAKER, refusal
 from .sources import Archive
 from .worker import Modes
 
@@ -84,6 +84,7 @@ class Plan:
     """Files that are in place already."""
     leftover: bool = False
     """A killed run left its staging folder."""
+    makes_dest: bool = False
     refresh: bool = False
     """The manifest alone is out of date."""
 
@@ -95,7 +96,9 @@ class Plan:
     @property
     def changed(self) -> bool:
         """Whether dest will differ afterwards."""
-        return bool(self.extracting or self.removed or self.repaired or self.leftover)
+        return bool(
+            self.makes_dest or self.extracting or self.removed or self.repaired or self.leftover
+        )
 
 
 def make_plan(request: Request, look: Look, manifest: Manifest) -> Plan:
@@ -159,7 +162,7 @@ def _check_together(request: Request, parts: Sequence[Part]) -> None:
         name = part.archive.path
         for path, _, _ in part.entry.files:
             if path in files:
-                raise refusal(name, _twice(name, files[path]), member=path)
+                raise refusal(name, *_twice(name, files[path]), member=path)
             files[path] = name
             _add_folders(folders, path.rpartition("/")[0], name)
         for path in part.entry.folders:
@@ -182,10 +185,11 @@ def _check_together(request: Request, parts: Sequence[Part]) -> None:
         )
 
 
-def _twice(here: str, there: str) -> str:
+def _twice(here: str, there: str) -> tuple[str, str]:
     if here == there:
-        return "is in the archive twice (in one spelling or another)"
-    return f"is in {there} as well, and one path cannot hold two files"
+        return "is in the archive twice (in one spelling or another)", ASK_MAKER
+    rule = f"is in {there} as well, and one path cannot hold two files"
+    return rule, "give the archives a dest each"
 
 
 def _add_folders(folders: dict[str, str], path: str, archive: str) -> None:

@@ -74,10 +74,10 @@ def _expand(name: str, recurse: bool) -> list[Path]:
             "copy the archive there first, or name it below the mounted bucket"
         )
     path = Path(os.path.abspath(os.path.expanduser(name)))  # noqa: PTH100, PTH111  resolve() would follow links
-    if not path.is_dir():
-        return [path]
-    pattern = path.rglob("*") if recurse else path.iterdir()
     try:
+        if not path.is_dir():
+            return [path]
+        pattern = path.rglob("*") if recurse else path.iterdir()
         archives = [one for one in pattern if one.suffix.lower() == ".zip" and not one.is_dir()]
     except OSError as error:
         raise unreadable(name, error) from error

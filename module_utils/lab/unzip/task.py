@@ -50,6 +50,7 @@ def _check(request: Request) -> tuple[Plan, Done]:
         look.close()
         if fd is not None:
             os.close(fd)
+    plan.makes_dest = fd is None
     members = [member for part in plan.extracting for member in part.work() if not member.folder]
     return plan, Done(len(members), sum(member.size for member in members))
 
@@ -63,6 +64,7 @@ def _unpack(request: Request) -> tuple[Plan, Done]:
             plan = make_plan(request, look, load_manifest(dest))
         finally:
             look.close()
+        plan.makes_dest = made
         return plan, _apply(plan, dest)
 
 
