@@ -77,7 +77,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.lab.aws import destroy, environment
 from ansible.module_utils.lab.aws import module as common
 from ansible.module_utils.lab.aws import plan as plans
-from ansible.module_utils.lab.aws.apply import Clock
+from ansible.module_utils.lab.aws.clock import Clock
 from ansible.module_utils.lab.aws.lock import lock
 from ansible.module_utils.lab.aws.names import Names
 from ansible.module_utils.lab.aws.session import Boto
@@ -94,7 +94,7 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     environment.check(aws.endpoints, aws.access_key, os.environ)
     bucket = names.bucket(str(aws.call("sts", "GetCallerIdentity")["Account"]))
     there = destroy.look(aws, names, bucket)
-    destroy.check_bucket(wish, there)
+    destroy.check_bucket(wish, there, bucket)
     steps = destroy.make_plan(wish, names, there)
     stale = destroy.stale_files(spec.state_dir)
     answer = {

@@ -95,10 +95,12 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.lab.aws import apply, environment, preflight, seen
 from ansible.module_utils.lab.aws import module as common
 from ansible.module_utils.lab.aws import plan as plans
+from ansible.module_utils.lab.aws.clock import Clock
 from ansible.module_utils.lab.aws.lock import lock
 from ansible.module_utils.lab.aws.names import Names
 from ansible.module_utils.lab.aws.power import find, stop
 from ansible.module_utils.lab.aws.session import Boto
+from ansible.module_utils.lab.aws.work import Work
 from ansible.module_utils.lab.errors import LabError
 
 
@@ -110,7 +112,7 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     with lock(spec.state_dir):
         decided = common.decide(params, spec)
         answer = _planned(decided)
-        work = apply.Work(decided.aws, decided.target, decided.there)
+        work = Work(decided.aws, decided.target, decided.there)
         try:
             apply.carry_out(work, decided.steps)
         except LabError as error:
@@ -149,7 +151,7 @@ def switch_off(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     changed = host.state not in ("stopped", "stopping")
     if host.state != "stopped" and not check_mode:
         with lock(spec.state_dir):
-            stop(aws, host, apply.Clock())
+            stop(aws, host, Clock())
     return {
         "changed": changed,
         "host": {"name": spec.name, "instance_id": host.id, "state": "stopped"},

@@ -102,16 +102,13 @@ def judge(host: Host, recorded: list[str], offered: list[str], just_made: bool) 
             f" {host.alias} --latest`; if the new key is the host's own, remove"
             f" {host.known_hosts} and run the same command again"
         )
-    warning = (
-        ""
-        if just_made
-        else (
-            f"No SSH host key of {host.alias} was on record here, so the one it offers is taken:"
-            f" {fingerprint(best)}. `aws ec2 get-console-output --instance-id {host.alias} --latest`"
-            " shows the right one"
-        )
+    if just_made:
+        return best, ""
+    return best, (
+        f"No SSH host key of {host.alias} was on record here, so the one it offers is taken:"
+        f" {fingerprint(best)}. `aws ec2 get-console-output --latest --instance-id {host.alias}`"
+        " shows the right one"
     )
-    return best, warning
 
 
 def _rank(kind: str) -> int:
@@ -139,7 +136,7 @@ def config(host: Host) -> str:
 # goes on without it.
 Host {host.lab}
 {common}
-# The tunnel alone, which fails where the port is taken: ssh -F {host.ssh_config} -N {host.lab}-tunnel
+# The tunnel alone (ssh -N), which fails where the port is taken.
 Host {host.lab}-tunnel
 {common}  ExitOnForwardFailure yes
 """

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from ..errors import LabError
 from . import environment
-from .variables import Bad, cidrs
+from .variables import BadValueError, cidrs
 
 SOURCES = ("https://checkip.amazonaws.com", "https://api.ipify.org")
 Fetch = Callable[[str], str]
@@ -35,7 +35,7 @@ def allowed(
         return (f"{_own_address(fetcher)}/32",)
     try:
         return cidrs(given)
-    except Bad as bad:
+    except BadValueError as bad:
         raise LabError(
             f'{environment.CALLER} is "{given}", but it must be {bad.args[0]}:'
             f" export {environment.CALLER}={bad.args[1]}"

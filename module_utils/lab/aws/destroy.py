@@ -10,11 +10,12 @@ from typing import Any
 
 from ..errors import LabError
 from . import seen
-from .apply import MINUTE, Clock
+from .clock import MINUTE, Clock
 from .names import Names, read_tags
 from .plan import Step
-from .seen import NO_ENTITY, Bucket, Group, Instance, KeyPair, Profile, Role, Volume
+from .seen import NO_ENTITY
 from .session import Aws, AwsError, side_by_side, unless
+from .things import Bucket, Group, Instance, KeyPair, Profile, Role, Seen, Volume
 from .variables import Spec
 
 GONE = {
@@ -67,7 +68,7 @@ def look(aws: Aws, names: Names, bucket: str) -> Things:
             "snapshots": lambda: _ids(aws, names, "DescribeSnapshots", "Snapshots", "SnapshotId"),
         }
     )
-    there: seen.Seen = found.pop("seen")
+    there: Seen = found.pop("seen")
 
     def own(thing: Any) -> Any:
         return thing if thing and names.owns(thing.tags) else None
@@ -103,8 +104,10 @@ def check_name(wish: Wish, names: Names) -> None:
         )
 
 
-def check_bucket(wish: Wish, there: Things) -> None:
-    """Refuse to delete another bucket than the lab's own. Raises LabError."""
+def check_bucket(wish: Wish, there: Things, own: str) -> None:
+    """Refuse to delete another bucket than the lab's own, which may be gone. Raises LabError."""
+    if there.bucket is None and wish.delete_bucket == own:
+        return
     bucket = there.bucket.name if there.bucket else ""
     if wish.delete_bucket and wish.delete_bucket != bucket:
         raise LabError(

@@ -19,7 +19,7 @@ Run = Callable[[Sequence[str]], str]
 def run(command: Sequence[str]) -> str:
     """Run a program and return what it prints. Raises LabError."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except FileNotFoundError:
         raise LabError(
             f"{command[0]} is not installed on this machine: apt-get install openssh-client"

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import plan, preflight, seen, variables
+from . import plan, preflight, variables
 from .session import Boto
+from .things import Seen
+
 
 @dataclass(frozen=True)
 class Decided:
@@ -16,7 +18,7 @@ class Decided:
 
     aws: Boto
     target: preflight.Target
-    there: seen.Seen
+    there: Seen
     steps: list[plan.Step]
 
     def answer(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Names:
         return f"{PROJECT}-{account}-{self.lab}"
 
     def tags(self, **more: str) -> dict[str, str]:
-        """The tags by which everything is found again."""
+        """Return the tags by which everything is found again."""
         return {"Project": PROJECT, "Lab": self.lab, "Name": self.common, **more}
 
     def filters(self) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 from . import keys
 from .names import POLICY
 from .preflight import Target
-from .seen import Instance, Rule, Seen
+from .things import Instance, Rule, Seen
 
 HOP_LIMIT = 1  # the host itself; containers on it get no credentials
 BUCKET_ACTIONS = ("s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads")

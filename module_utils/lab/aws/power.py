@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .apply import MINUTE, Clock, fresh
+from .clock import MINUTE, Clock
+from .launch import fresh
 from .names import Names
-from .seen import Instance, instances
+from .seen import instances
 from .session import Aws, AwsError
+from .things import Instance
 
 
 def find(aws: Aws, names: Names) -> Instance | None:

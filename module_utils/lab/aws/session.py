@@ -118,7 +118,10 @@ class Boto:
 
     def call(self, service: str, operation: str, **params: Any) -> Mapping[str, Any]:
         """Make one call. Raises AwsError."""
-        return self._guard(service, operation, lambda: self._method(service, operation)(**params))
+        answer: Mapping[str, Any] = self._guard(
+            service, operation, lambda: self._method(service, operation)(**params)
+        )
+        return answer
 
     def pages(self, service: str, operation: str, key: str, **params: Any) -> list[Any]:
         """Make a call that answers in pages and return all items under `key`."""

@@ -10,8 +10,8 @@ from typing import Any
 from . import seen
 from .names import PROJECT
 from .prices import price
-from .seen import Instance, Volume
 from .session import Aws, side_by_side
+from .things import Instance, Volume
 
 HEAD = ("LAB", "HOST", "STATE", "TYPE", "ADDRESS", "UP", "SO FAR", "STOPPED", "DISKS", "BUCKET")
 

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 from ..errors import LabError
 
 WHERE = "inventory/group_vars/all/lab.yml"
+SSH_PORT = 22
+SHOWN = 60
 T = TypeVar("T")
 
 
@@ -34,7 +36,7 @@ class Spec:
     state_dir: Path
 
 
-class Bad(ValueError):
+class BadValueError(ValueError):
     """One value that breaks its rule; the arguments are the rule and an example that holds."""
 
 
@@ -44,7 +46,7 @@ def _text(pattern: str, rule: str, example: str, empty: bool = False) -> Callabl
             (empty and not value) or re.fullmatch(pattern, value, re.ASCII)
         ):
             return value
-        raise Bad(rule, example)
+        raise BadValueError(rule, example)
 
     return check
 
@@ -55,7 +57,7 @@ def _whole(low: int, high: int, example: int) -> Callable[[Any], int]:
         whole = not isinstance(value, bool) and re.fullmatch(r"[0-9]{1,9}", text, re.ASCII)
         if whole and low <= int(text) <= high:
             return int(text)
-        raise Bad(f"a whole number from {low} to {high}", str(example))
+        raise BadValueError(f"a whole number from {low} to {high}", str(example))
 
     return check
 
@@ -66,45 +68,45 @@ def _list(value: Any) -> list[Any]:
         return [part.strip() for part in value.split(",") if part.strip()]
     if isinstance(value, (list, tuple)):
         return list(value)
-    raise Bad("a list", "[]")
+    raise BadValueError("a list", "[]")
 
 
 def cidrs(value: Any) -> tuple[str, ...]:
-    """Check a list of IPv4 networks. Raises Bad."""
+    """Check a list of IPv4 networks. Raises BadValueError."""
     rule, example = "a list of IPv4 networks without host bits", "203.0.113.7/32"
     checked = []
     for item in _list(value):
         if not isinstance(item, str) or not re.fullmatch(r"[0-9.]+/[0-9]+", item):
-            raise Bad(rule, example)
+            raise BadValueError(rule, example)
         try:
             checked.append(str(ipaddress.IPv4Network(item)))
         except ValueError as error:
-            raise Bad(f"{rule} ({error})", example) from None
+            raise BadValueError(f"{rule} ({error})", example) from None
     return tuple(sorted(set(checked)))
 
 
 def _ports(value: Any) -> tuple[int, ...]:
     try:
         ports = sorted({_whole(1, 65535, 22)(item) for item in _list(value)})
-    except Bad:
+    except BadValueError:
         ports = []
-    if 22 not in ports:
-        raise Bad("a list of TCP ports with 22 among them", "22")
+    if SSH_PORT not in ports:
+        raise BadValueError("a list of TCP ports with 22 among them", "22")
     return tuple(ports)
 
 
 def _image(value: Any, images: Mapping[str, Any]) -> str:
     if isinstance(value, str) and (value in images or re.fullmatch(r"ami-[0-9a-f]{8,17}", value)):
         return value
-    raise Bad(f"one of {', '.join(sorted(images))}, or an id such as ami-0123456789abcdef0",
-              "debian_13")  # fmt: skip
+    known = ", ".join(sorted(images))
+    raise BadValueError(f"one of {known}, or an id such as ami-0123456789abcdef0", "debian_13")
 
 
 def _bucket(value: Any) -> str:
     rule = "empty, or a bucket's name: 3 to 63 of a-z, 0-9, dot and hyphen"
     text = _text(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", rule, "my-data-sets", empty=True)(value)
     if ".." in text or re.fullmatch(r"[0-9.]+", text):
-        raise Bad(rule, "my-data-sets")
+        raise BadValueError(rule, "my-data-sets")
     return text
 
 
@@ -116,7 +118,7 @@ def check(raw: Mapping[str, Any], images: Mapping[str, Any]) -> Spec:
         value = raw.get(name)
         try:
             return rule(value)
-        except Bad as bad:
+        except BadValueError as bad:
             variable = variable or f"lab_{name}"
             problems.append(
                 f'{variable} is "{_shown(value)}", but it must be {bad.args[0]}:'
@@ -166,4 +168,4 @@ def check(raw: Mapping[str, Any], images: Mapping[str, Any]) -> Spec:
 def _shown(value: Any) -> str:
     """Show a value on one line, cut where it is overlong."""
     text = str(value).encode("unicode_escape").decode()
-    return text if len(text) <= 60 else f"{text[:60]}…"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

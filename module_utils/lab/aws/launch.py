@@ -1,0 +1,183 @@
+"""Launches the host once, or starts it, and waits until it runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import LabError
+from . import seen
+from .clock import MINUTE
+from .lock import write_private
+from .names import write_tags
+from .plan import HOP_LIMIT, Step
+from .session import Aws, AwsError, unless
+from .things import Instance
+from .work import Work
+
+# AWS answers with these where another zone may still have room.
+NO_CAPACITY = {"InsufficientInstanceCapacity", "InsufficientHostCapacity", "Unsupported"}
+NOT_YET = {"InvalidInstanceID.NotFound", "InvalidGroup.NotFound", "InvalidKeyPair.NotFound"}
+
+
+def launch(work: Work, step: Step) -> None:
+    """Launch in the first zone that has room."""
+    full = []
+    for subnet in work.target.subnets:
+        try:
+            instance_id = _run_instance(work, _launch_request(work, step, subnet.id))
+        except AwsError as error:
+            if error.code not in NO_CAPACITY:
+                raise
+            full.append(f"{subnet.zone} ({error.code})")
+            continue
+        _wait_running(work, instance_id)
+        token_file(work.target.spec.state_dir).unlink(missing_ok=True)
+        return
+    data = work.there.data()
+    bound = f"; the data volume {data.id} binds the lab to {data.zone}" if data else ""
+    raise LabError(
+        f"AWS has no {work.target.spec.instance_type} free now in {', '.join(full)}{bound}: run the"
+        " same command again later, or choose another type with -e lab_instance_type=…"
+    )
+
+
+def _launch_request(work: Work, step: Step, subnet_id: str) -> dict[str, Any]:
+    target, image = work.target, work.target.image
+    if image is None:
+        raise LabError(f"The image {target.spec.image} is not there: run the same command again")
+    root_tags = work.tags_for("volume", Role="root")
+    return {
+        "ImageId": image.id,
+        "InstanceType": target.spec.instance_type,
+        "MinCount": 1,
+        "MaxCount": 1,
+        "KeyName": target.names.common,
+        "SecurityGroupIds": [work.group_id],
+        "SubnetId": subnet_id,
+        "IamInstanceProfile": {"Name": target.names.role},
+        "InstanceInitiatedShutdownBehavior": "stop",
+        "MetadataOptions": {
+            "HttpTokens": "required",
+            "HttpPutResponseHopLimit": HOP_LIMIT,
+            "HttpEndpoint": "enabled",
+            "InstanceMetadataTags": "enabled",
+        },
+        "BlockDeviceMappings": [
+            {
+                "DeviceName": image.root_device,
+                "Ebs": {
+                    "VolumeSize": target.spec.root_gb,
+                    "VolumeType": "gp3",
+                    "Encrypted": True,
+                    "DeleteOnTermination": True,
+                },
+            }
+        ],
+        "TagSpecifications": [
+            {"ResourceType": "instance", "Tags": write_tags(step.args["tags"])},
+            *root_tags,
+        ],
+    }
+
+
+def _run_instance(work: Work, request: Mapping[str, Any]) -> str:
+    """Ask for one instance, with one token for every try, so that AWS never makes two."""
+    token = client_token(work.target.spec.state_dir, request)
+    end = work.clock.now() + 2 * MINUTE
+    while True:
+        try:
+            made = work.ec2("RunInstances", ClientToken=token, **request)
+            return str(made["Instances"][0]["InstanceId"])
+        except AwsError as error:
+            # IAM needs some seconds until EC2 knows a new instance profile.
+            spreading = "iamInstanceProfile" in str(error) or "Instance Profile" in str(error)
+            if not (spreading or error.code in NOT_YET) or work.clock.now() >= end:
+                raise
+        work.clock.sleep(3)
+
+
+def token_file(state_dir: Path) -> Path:
+    """Where the token of a launch on its way is kept."""
+    return state_dir / "client_token.json"
+
+
+def client_token(state_dir: Path, request: Mapping[str, Any]) -> str:
+    """Return the token of this very request: a rerun gets the one that was sent before.
+
+    Another request needs another token, or AWS answers IdempotentParameterMismatch.
+    """
+    digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+    path = token_file(state_dir)
+    try:
+        kept = json.loads(path.read_text())
+    except (OSError, ValueError):
+        kept = {}
+    if kept.get("request") == digest:
+        return str(kept["token"])
+    token = uuid.uuid4().hex
+    write_private(path, json.dumps({"request": digest, "token": token}))
+    return token
+
+
+def _wait_running(work: Work, instance_id: str) -> None:
+    """Wait until the host runs and has its public address."""
+
+    def running() -> bool:
+        work.host = fresh(work.aws, instance_id)
+        if work.host is None:
+            return False
+        if work.host.state in ("stopping", "stopped", "shutting-down", "terminated"):
+            raise LabError(_fell(work, work.host))
+        return work.host.state == "running" and bool(work.host.public_ip)
+
+    work.clock.until(running, 5 * MINUTE, f"Instance {instance_id} running with a public address")
+
+
+def _fell(work: Work, host: Instance) -> str:
+    raw = work.ec2("DescribeInstances", InstanceIds=[host.id])["Reservations"][0]["Instances"][0]
+    reason = raw.get("StateReason", {}).get("Message", "no reason given")
+    return f"The host {host.id} became {host.state} instead of running ({reason}): run it again"
+
+
+def fresh(aws: Aws, instance_id: str) -> Instance | None:
+    """Look at one instance again; None while AWS does not know it yet."""
+    answer = unless(
+        NOT_YET, lambda: aws.call("ec2", "DescribeInstances", InstanceIds=[instance_id])
+    )
+    if not answer or not answer["Reservations"]:
+        return None
+    return seen.read_instance(answer["Reservations"][0]["Instances"][0])
+
+
+def start(work: Work, _step: Step) -> None:
+    """Start the host and wait until it runs. Raises LabError."""
+    host_id = work.host_id()
+    wait_for_state(work, host_id, "stopped", unless_stopping=True)
+    try:
+        work.ec2("StartInstances", InstanceIds=[host_id])
+    except AwsError as error:
+        if error.code not in NO_CAPACITY:
+            raise
+        zone = work.host.zone if work.host else work.target.spec.region
+        raise LabError(
+            f"AWS has no {work.target.spec.instance_type} free in {zone} now ({error.code}): run"
+            " the same command again later, or change the type of the stopped host with -e"
+            " lab_instance_type=…"
+        ) from error
+    _wait_running(work, host_id)
+
+
+def wait_for_state(work: Work, instance_id: str, state: str, unless_stopping: bool = False) -> None:
+    """Wait until an instance has a state (or at least has left `stopping`)."""
+
+    def there() -> bool:
+        work.host = fresh(work.aws, instance_id)
+        now = work.host.state if work.host else "terminated"
+        return now == state or (unless_stopping and now != "stopping")
+
+    work.clock.until(there, 10 * MINUTE, f"Instance {instance_id} {state}")

@@ -1,0 +1,170 @@
+"""The lab's things in AWS as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from .names import Names
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One instance that is not terminated."""
+
+    id: str
+    state: str
+    type: str
+    zone: str
+    tags: Mapping[str, str]
+    launched: datetime
+    image_id: str = ""
+    public_ip: str = ""
+    private_ip: str = ""
+    vpc_id: str = ""
+    group_ids: tuple[str, ...] = ()
+    profile: str = ""
+    tokens: str = ""
+    hop_limit: int = 0
+    root_volume: str = ""
+    spot: bool = False
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One EBS volume; size in GiB."""
+
+    id: str
+    size: int
+    zone: str
+    state: str
+    tags: Mapping[str, str]
+    kind: str = "gp3"
+    attached_to: str = ""
+    attachment: str = ""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One permission of a security group for inbound traffic, from one source."""
+
+    protocol: str
+    from_port: int
+    to_port: int
+    source: str
+
+    def __str__(self) -> str:
+        """Say it as a person would."""
+        ports = str(self.from_port)
+        if self.to_port != self.from_port:
+            ports += f"-{self.to_port}"
+        what = "all traffic" if self.protocol == "-1" else f"{self.protocol} {ports}"
+        return f"{what} from {self.source}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """One security group with its inbound rules."""
+
+    id: str
+    vpc_id: str
+    tags: Mapping[str, str]
+    rules: frozenset[Rule]
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """One key pair; the public key as type and base64, without a comment."""
+
+    id: str
+    public_key: str
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """One bucket that these credentials can reach (`ours` false: whose it is is unknown)."""
+
+    name: str
+    reachable: bool
+    region: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    encrypted: bool = False
+    blocked: bool = False
+
+
+@dataclass(frozen=True)
+class Role:
+    """The role of the host with its one policy."""
+
+    name: str
+    tags: Mapping[str, str]
+    policy: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The instance profile and the roles in it."""
+
+    name: str
+    tags: Mapping[str, str]
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """One subnet."""
+
+    id: str
+    zone: str
+    vpc_id: str
+    default: bool
+    public: bool
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The region as one look has found it."""
+
+    instances: tuple[Instance, ...]
+    volumes: tuple[Volume, ...]
+    groups: tuple[Group, ...]
+    key_pair: KeyPair | None
+    subnets: tuple[Subnet, ...]
+    role: Role | None
+    profile: Profile | None
+    bucket: Bucket | None
+    protected: bool = False
+    on_shutdown: str = ""
+
+    def host(self, names: Names) -> Instance | None:
+        """Return the lab's host (the first, should there be two: the preflight refuses that)."""
+        mine = self.hosts(names)
+        return mine[0] if mine else None
+
+    def hosts(self, names: Names) -> list[Instance]:
+        """All instances of the lab that bear the host's name."""
+        return [i for i in self.instances if names.owns(i.tags) and _named(i, names)]
+
+    def strangers(self, names: Names) -> list[Instance]:
+        """Instances that bear the host's name but were not made by this lab."""
+        return [i for i in self.instances if not names.owns(i.tags) and _named(i, names)]
+
+    def data(self) -> Volume | None:
+        """Return the data volume (the first, as above)."""
+        found = self.data_volumes()
+        return found[0] if found else None
+
+    def data_volumes(self) -> list[Volume]:
+        """All data volumes of the lab."""
+        return [volume for volume in self.volumes if volume.tags.get("Role") == "data"]
+
+    def group(self, vpc_id: str) -> Group | None:
+        """Return the security group of the host's name in a VPC."""
+        return next((group for group in self.groups if group.vpc_id == vpc_id), None)
+
+
+def _named(instance: Instance, names: Names) -> bool:
+    return instance.tags.get("Name") == names.common
