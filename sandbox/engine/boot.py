@@ -39,6 +39,20 @@ StandardError=inherit
 TimeoutSec=infinity
 """
 
+# cloud-init asks EC2's metadata service for a token only where the firmware says "EC2", which no
+# container's does; so it gets the same data from a folder, and the service need not bend.
+CLOUD_CONFIG = """\
+datasource_list: [ NoCloud, None ]
+network: {config: disabled}
+preserve_hostname: true
+ssh_deletekeys: false
+ssh_genkeytypes: []
+growpart: {mode: "off"}
+resize_rootfs: false
+locale: C.UTF-8
+system_info: {default_user: {name: @USER@}}
+"""
+
 
 @dataclass(frozen=True)
 class Attachment:
@@ -79,6 +93,7 @@ def prepare(folder: Path, machine: Machine, attachments: Iterable[Attachment]) -
     _write(folder / "resolv.conf", resolv_conf())
     _write(folder / "user-data.service", USER_DATA_UNIT)
     _write(folder / "cloud.cfg", cloud_config(machine.login_user))
+    _write(folder / "meta-data", cloud_meta_data(machine))
     (folder / "user-data").write_bytes((machine.user_data or b"").lstrip())
     write_attachments(folder, attachments)
 
@@ -102,25 +117,18 @@ def read_attachments(folder: Path) -> list[Attachment]:
 
 
 def cloud_config(login_user: str) -> str:
-    """Give cloud-init's settings: our metadata, and nothing done twice (YAML, as JSON is)."""
-    ec2 = {
-        "strict_id": False,
-        "metadata_urls": ["http://169.254.169.254:80"],
-        "timeout": 5,
-        "max_wait": 20,
+    """Give cloud-init's settings: data from its seed folder, and nothing done twice."""
+    return CLOUD_CONFIG.replace("@USER@", json.dumps(login_user))
+
+
+def cloud_meta_data(machine: Machine) -> str:
+    """Give what cloud-init knows about the machine (JSON, which is YAML)."""
+    facts = {
+        "instance-id": machine.instance_id,
+        "local-hostname": machine.hostname,
+        "public-keys": list(machine.public_keys),
     }
-    settings = {
-        "datasource_list": ["Ec2"],
-        "datasource": {"Ec2": ec2},
-        "network": {"config": "disabled"},
-        "preserve_hostname": True,
-        "ssh_deletekeys": False,
-        "ssh_genkeytypes": [],
-        "growpart": {"mode": "off"},
-        "resize_rootfs": False,
-        "system_info": {"default_user": {"name": login_user}},
-    }
-    return json.dumps(settings, indent=2) + "\n"
+    return json.dumps(facts) + "\n"
 
 
 def resolv_conf(places: Sequence[Path] = HOST_RESOLVERS) -> str:

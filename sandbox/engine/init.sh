@@ -53,6 +53,7 @@ forget_the_old_machine() {
   rm -f /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub /var/lib/dbus/machine-id
   rm -f /root/.ssh/authorized_keys /home/*/.ssh/authorized_keys
   rm -rf /var/lib/cloud/instance /var/lib/cloud/instances /var/lib/cloud/data /var/lib/cloud/sem
+  rm -rf /var/lib/cloud/seed/nocloud
   tr -d - </proc/sys/kernel/random/uuid >/etc/machine-id
 }
 
@@ -90,6 +91,9 @@ cloud_init() {
     [ ! -d /etc/cloud ] || touch /etc/cloud/cloud-init.disabled
     return 0
   fi
+  for name in meta-data user-data; do
+    install -D -m 0600 "$here/$name" "/var/lib/cloud/seed/nocloud/$name"
+  done
   install -D -m 0644 "$here/cloud.cfg" /etc/cloud/cloud.cfg.d/99-sandbox.cfg
   rm -f /etc/cloud/cloud-init.disabled
   for unit in cloud-init-local cloud-init cloud-init-main cloud-init-network cloud-config cloud-final; do
@@ -120,6 +124,7 @@ await_metadata() {
   done
 }
 
+mount --make-rshared / # as at any boot: what is mounted later shows in services with their own view
 writable_cgroups
 fresh_boot_id
 name_servers

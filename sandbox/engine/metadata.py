@@ -21,9 +21,6 @@ TOKEN_HEADER = "X-aws-ec2-metadata-token"  # noqa: S105 - a header's name
 MAX_TTL_S = 21600
 MAX_BODY = 65536
 IDLE_S = 60
-# cloud-init asks for a token only where the firmware says that this is EC2, which no container's
-# does; on a real instance it would.
-TRUSTED_AGENT = "Cloud-Init/"
 ERROR_PAGE = (
     '<?xml version="1.0" encoding="iso-8859-1"?>\n'
     '<html xmlns="http://www.w3.org/1999/xhtml"><head><title>{code} - {phrase}</title></head>'
@@ -109,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
             if remaining <= 0:
                 return self._fail(HTTPStatus.UNAUTHORIZED)
             headers[TTL_HEADER] = str(int(remaining))
-        elif metadata.options.tokens_required and not self._is_trusted():
+        elif metadata.options.tokens_required:
             return self._fail(HTTPStatus.UNAUTHORIZED)
         body = answer(metadata.tree, self.path.partition("?")[0])
         if body is None:
@@ -130,9 +127,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._fail(HTTPStatus.FORBIDDEN)
             return None
         return metadata
-
-    def _is_trusted(self) -> bool:
-        return self.headers.get("User-Agent", "").startswith(TRUSTED_AGENT)
 
     def _read_body(self) -> bool:
         """Read a request's body away, chunked ones too (s3fs sends an empty chunked one)."""
