@@ -13,9 +13,9 @@ from collections.abc import Callable
 from ipaddress import IPv4Network
 from typing import Any
 
-from moto import settings as moto_settings
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import instances
+from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.responses import instances as responses
 
 from sandbox.patches import patch
@@ -24,19 +24,26 @@ from sandbox.settings import Settings
 
 def apply(settings: Settings) -> None:
     """Patch RunInstances from outside, over all other patches of it."""
-    moto_settings.EC2_ENABLE_INSTANCE_TYPE_VALIDATION = True
-
     def run_instances(
         original: Callable[..., Any], backend: Any, image_id: str, *args: Any, **kwargs: Any
     ) -> Any:
         if key_name := kwargs.get("key_name"):
             backend.describe_key_pairs(key_names=[key_name])
+        if not kwargs.get("is_instance_type_default"):
+            _check_type(kwargs.get("instance_type"))
         _check_image(backend, image_id, kwargs.get("launch_template"))
         _check_network(backend, settings.vpc_network, kwargs)
         return original(backend, image_id, *args, **kwargs)
 
     patch(instances.InstanceBackend, "run_instances", run_instances)
     patch(responses.InstanceResponse, "run_instances", _once_per_token)
+
+
+def _check_type(instance_type: str | None) -> None:
+    if instance_type not in INSTANCE_TYPES:
+        raise EC2ClientError(
+            "InvalidParameterValue", f"Invalid value '{instance_type}' for InstanceType."
+        )
 
 
 def _check_image(backend: Any, image_id: str | None, template: dict[str, Any] | None) -> None:

@@ -1,6 +1,6 @@
 """A probe for each gap that sandbox/patches/ fills: True where the server does as AWS does.
 
-Run as a program: `python gaps.py patched|plain FOLDER` prints a JSON object {probe: true|false}.
+Run as a program: `python -m tests.unit.sandbox.gaps patched|plain FOLDER` prints a JSON object {probe: true|false}.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
-from served import Served, plain_moto, sandbox
+from botocore.parsers import ResponseParserError
+from tests.unit.sandbox.served import Served, plain_moto, sandbox
 
 from sandbox.account import AdminKey
 
@@ -288,7 +289,7 @@ def unknown_image_is_refused(served: Served) -> bool:
 @probe
 def unknown_type_is_refused(served: Served) -> bool:
     return refused(
-        "InvalidInstanceType",
+        "InvalidParameterValue",
         served.client("ec2").run_instances,
         ImageId=image(served),
         InstanceType="t3.nosuch",
@@ -613,13 +614,23 @@ def image_without_a_container_is_not_launched(served: Served) -> bool:
     )
 
 
+FAILURES = (
+    ClientError,
+    BotoCoreError,
+    ResponseParserError,
+    KeyError,
+    IndexError,
+    requests.RequestException,
+)
+
+
 def results(served: Served) -> dict[str, bool]:
     """Run all probes; one that fails in any way found no AWS."""
     found = {}
     for name, check in PROBES.items():
         try:
             found[name] = check(served)
-        except (ClientError, BotoCoreError, KeyError, IndexError, requests.RequestException) as e:
+        except FAILURES as e:
             print(f"{name}: {e!r}", file=sys.stderr)
             found[name] = False
         if served.running:  # the next probe has the whole quota
