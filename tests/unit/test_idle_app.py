@@ -81,12 +81,17 @@ def test_no_server_is_absent(token: Path) -> None:
 
 def settings_file(tmp_path: Path, **over: Any) -> Path:
     config = {
-        "limit_seconds": 3600, "warn_seconds": 600, "period_seconds": 60, "load_per_cpu": 1000,
-        "gpu_percent": 5, "ssh_ports": [1], "jupyter_url": nobody(),
-        
-        "jupyter_token_file": str(tmp_path / "none"), "state_file": str(tmp_path / "run/state.json"),
+        "limit_seconds": 3600,
+        "warn_seconds": 600,
+        "period_seconds": 60,
+        "load_per_cpu": 1000,
+        "gpu_percent": 5,
+        "ssh_ports": [1],
+        "jupyter_url": nobody(),
+        "jupyter_token_file": str(tmp_path / "none"),
+        "state_file": str(tmp_path / "run/state.json"),
         "poweroff_command": ["touch", str(tmp_path / "off")],
-    } | over  # fmt: skip
+    } | over
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config))
     return path
