@@ -1,4 +1,4 @@
-"""login.py TYPED [SSH-ARGUMENT...]: logs in over SSH with a terminal, types a line, loses the connection."""
+"""login.py TYPED [SSH-ARGUMENT...]: logs in with a terminal, types a line, drops the line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 
-SETTLE_S = 3.0  # a shell and tmux have started, or have run the line, when nothing is printed for so long
+SETTLE_S = 3.0  # what starts or runs has done so when nothing is printed for so long
 DEADLINE_S = 60.0
 
 
@@ -30,7 +30,7 @@ def main() -> None:
     os.environ["TERM"] = "xterm-256color"
     process, terminal = pty.fork()
     if process == 0:
-        os.execvp("ssh", ["ssh", "-tt", "localhost", *arguments])
+        os.execvp("ssh", ["ssh", "-tt", "localhost", *arguments])  # noqa: S606  an argument list
     print(read_until_silent(terminal))
     os.write(terminal, typed.encode() + b"\n")
     print(read_until_silent(terminal))
