@@ -19,10 +19,10 @@ from .cache import trim
 from .probe import Health, State, probe
 
 FSTAB = Path("/etc/fstab")
-_BETWEEN_PROBES = 5.0  # seconds; a hang is seen twice before the daemon is killed
+_BETWEEN_PROBES = 2.0  # seconds; a hang is seen twice before the daemon is killed
 _BETWEEN_BUCKET_PROBES = 300.0  # each costs a handful of requests
 _BETWEEN_TRIMS = 60.0
-_DEADLINE = 5.0
+_DEADLINE = 4.0
 _SETTLED = 0.6  # s3fs comes up before it asks the bucket, and goes away again if refused
 
 
