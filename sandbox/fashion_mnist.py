@@ -120,7 +120,9 @@ _GET = (
     f" {{ apt-get -qq update && apt-get -qq -o APT::Sandbox::User=root download {PACKAGE}; }}"
 )
 # The package's files as a tar archive on standard output, all else on standard error.
-_SCRIPT = f"set -e; cd \"$(mktemp -d)\"; {{ {_GET}; }} >&2; dpkg-deb --fsys-tarfile ./*.deb; rm ./*.deb"
+_SCRIPT = (
+    f'set -e; cd "$(mktemp -d)"; {{ {_GET}; }} >&2; dpkg-deb --fsys-tarfile ./*.deb; rm ./*.deb'
+)
 
 
 def _package_of_host() -> bytes | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -31,14 +32,17 @@ def find_instance(instance_id: str) -> Any:
     raise KeyError(instance_id)
 
 
-def metadata_of(instance_id: str) -> Metadata:
-    """Make the metadata tree of one instance. Raises KeyError if there is none such."""
+def metadata_of(instance_id: str, keep: Callable[[], None]) -> Metadata:
+    """Make the metadata tree of one instance. Raises KeyError if there is none such.
+
+    `keep` is called before new credentials are told, so that they outlive this process.
+    """
     instance = find_instance(instance_id)
     options = instance.metadata_options
     tree: dict[str, str | bytes] = {f"meta-data/{k}": v for k, v in _basics(instance).items()}
     tree |= {f"meta-data/{k}": v for k, v in _network(instance).items()}
     tree |= {f"meta-data/{k}": v for k, v in _keys(instance).items()}
-    tree |= {f"meta-data/{k}": v for k, v in _role(instance).items()}
+    tree |= {f"meta-data/{k}": v for k, v in _role(instance, keep).items()}
     if options.instance_metadata_tags == "enabled":
         tree |= {f"meta-data/tags/instance/{t['Key']}": t["Value"] for t in _tags(instance)}
     tree["dynamic/instance-identity/document"] = _identity_document(instance)
@@ -148,25 +152,25 @@ def public_key_of(instance: Any) -> str | None:
     return key
 
 
-def _role(instance: Any) -> dict[str, str]:
+def _role(instance: Any, keep: Callable[[], None]) -> dict[str, str]:
     association = instance.ec2_backend.iam_instance_profile_associations.get(instance.id)
     if association is None:
         return {}
     profile = association.iam_instance_profile
     info = {
         "Code": "Success",
-        "LastUpdated": _iso(datetime.now(UTC)),
+        "LastUpdated": _iso(instance.launch_time),
         "InstanceProfileArn": profile.arn,
         "InstanceProfileId": profile.id,
     }
     tree = {"iam/info": json.dumps(info, indent=2)}
     for role in profile.roles[:1]:
-        credentials = json.dumps(_credentials(instance.id, role.arn), indent=2)
+        credentials = json.dumps(_credentials(instance.id, role.arn, keep), indent=2)
         tree[f"iam/security-credentials/{role.name}"] = credentials
     return tree
 
 
-def _credentials(instance_id: str, role_arn: str) -> dict[str, str]:
+def _credentials(instance_id: str, role_arn: str, keep: Callable[[], None]) -> dict[str, str]:
     """Give the role's current credentials, new ones when they are about to expire."""
     with _lock:
         sts = sts_backends[ACCOUNT_ID]["aws"]
@@ -179,6 +183,8 @@ def _credentials(instance_id: str, role_arn: str) -> dict[str, str]:
             and role.expiration.replace(tzinfo=UTC) > now + RENEW_BEFORE
         ]
         role = ours[-1] if ours else _assume(instance_id, role_arn)
+        if not ours:
+            keep()
     return {
         "Code": "Success",
         "LastUpdated": _iso(role.expiration - CREDENTIALS_LAST),

@@ -68,7 +68,7 @@ def start(settings: Settings) -> None:
         if process.poll() is not None and _other_pid(settings) is None:
             raise SandboxError(f"the sandbox did not start: {_last_line(log)} (see {log})")
         if time.monotonic() > deadline:
-            raise SandboxError(f"the sandbox does not answer after {START_WITHIN_S:.0f} s: see {log}")
+            raise SandboxError(f"no answer from the sandbox in {START_WITHIN_S:.0f} s: see {log}")
         time.sleep(0.1)
 
 

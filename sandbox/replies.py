@@ -44,7 +44,8 @@ def error(
 def _xml(service: str, code: str, message: str) -> str:
     inner = f"<Code>{code}</Code><Message>{message}</Message>"
     if service == "ec2":
-        return f"<Response><Errors><Error>{inner}</Error></Errors><RequestID>-</RequestID></Response>"
+        errors = f"<Errors><Error>{inner}</Error></Errors>"
+        return f"<Response>{errors}<RequestID>-</RequestID></Response>"
     if service == "s3":
         return f"<Error>{inner}</Error>"
     return f"<ErrorResponse><Error>{inner}</Error><RequestId>-</RequestId></ErrorResponse>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import logging
 import os
 import resource
@@ -115,7 +116,8 @@ def build(settings: Settings, make_engine: MakeEngine) -> Running:
         ) from error
     ensure_admin(settings)
     stored = state.extra.setdefault("stored", Stored())
-    reconciler = Reconciler(make_engine(settings, metadata_of), stored)
+    engine = make_engine(settings, functools.partial(metadata_of, keep=state.save))
+    reconciler = Reconciler(engine, stored)
     seeder = Seeder(settings)
     return Running(Application(settings, reconciler, state, seeder.seed), reconciler, state)
 

@@ -7,10 +7,33 @@ of moto thus shows which of them became needless.
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable
 from typing import Any
 
 from sandbox.settings import Settings
+
+# In this order; `launch` is the outermost layer around RunInstances.
+MODULES = (
+    "addresses",
+    "authorization",
+    "bucket_policy",
+    "images",
+    "instance_state",
+    "network",
+    "object_store",
+    "placement_groups",
+    "quotas",
+    "root_volume",
+    "s3_actions",
+    "security_groups",
+    "signatures",
+    "spot",
+    "ssm_names",
+    "volumes",
+    "launch_attributes",
+    "launch",
+)
 
 _applied: list[Settings] = []
 
@@ -33,45 +56,5 @@ def apply_all(settings: Settings) -> None:
             raise RuntimeError(f"moto is patched for slot {_applied[0].slot} in this process")
         return
     _applied.append(settings)
-    from sandbox.patches import (  # noqa: PLC0415  they import moto, which is slow
-        addresses,
-        authorization,
-        bucket_policy,
-        images,
-        instance_state,
-        launch,
-        launch_attributes,
-        network,
-        object_store,
-        placement_groups,
-        quotas,
-        root_volume,
-        s3_actions,
-        security_groups,
-        signatures,
-        spot,
-        ssm_names,
-        volumes,
-    )
-
-    for module in (
-        addresses,
-        authorization,
-        bucket_policy,
-        images,
-        instance_state,
-        network,
-        object_store,
-        placement_groups,
-        quotas,
-        root_volume,
-        s3_actions,
-        security_groups,
-        signatures,
-        spot,
-        ssm_names,
-        volumes,
-        launch_attributes,
-        launch,  # last: it is the outermost layer around RunInstances
-    ):
-        module.apply(settings)
+    for name in MODULES:  # only now: they import moto, which is slow
+        importlib.import_module(f"{__name__}.{name}").apply(settings)

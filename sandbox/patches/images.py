@@ -80,12 +80,14 @@ def _create(
     backend: Any,
     instance_id: str,
     name: str,
-    description: str,
+    *description: str,
     tag_specifications: list[dict[str, Any]],
 ) -> Any:
-    if any(ami.name == name and ami.owner_id == backend.account_id for ami in backend.amis.values()):
+    own = (ami for ami in backend.amis.values() if ami.owner_id == backend.account_id)
+    if any(ami.name == name for ami in own):
         raise EC2ClientError(
-            "InvalidAMIName.Duplicate", f"AMI name {name} is already in use by an AMI of this account"
+            "InvalidAMIName.Duplicate",
+            f"AMI name {name} is already in use by an AMI of this account",
         )
     instance = backend.get_instance(instance_id)
     if instance.state not in ("running", "stopped"):
@@ -93,7 +95,7 @@ def _create(
             "IncorrectState", f"Instance '{instance_id}' is not 'running' or 'stopped'."
         )
     of_image = [spec for spec in tag_specifications if spec["ResourceType"] != "snapshot"]
-    ami = original(backend, instance_id, name, description, of_image)
+    ami = original(backend, instance_id, name, *description, tag_specifications=of_image)
     for spec in tag_specifications:
         if spec["ResourceType"] == "snapshot":
             ami.ebs_snapshot.add_tags({tag["Key"]: tag["Value"] for tag in spec["Tags"]})

@@ -24,6 +24,7 @@ from sandbox.settings import Settings
 
 def apply(settings: Settings) -> None:
     """Patch RunInstances from outside, over all other patches of it."""
+
     def run_instances(
         original: Callable[..., Any], backend: Any, image_id: str, *args: Any, **kwargs: Any
     ) -> Any:

@@ -21,7 +21,8 @@ def apply(_settings: Settings) -> None:
 
 def _groups(response: Any) -> dict[str, dict[str, Any]]:
     # Kept in the backend's own dictionary, so that they are saved with it.
-    groups: dict[str, dict[str, Any]] = vars(response.ec2_backend).setdefault("placement_groups", {})
+    kept = vars(response.ec2_backend)
+    groups: dict[str, dict[str, Any]] = kept.setdefault("placement_groups", {})
     return groups
 
 

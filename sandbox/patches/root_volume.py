@@ -44,7 +44,7 @@ def _run_instances(
     # An empty list keeps moto from making any volume itself.
     reservation = original(backend, image_id, *args, block_device_mappings=[], **kwargs)
     for instance in reservation.instances:
-        image = backend.amis[instance.image_id] if instance.image_id in backend.amis else None
+        image = backend.amis.get(instance.image_id)
         for device, ebs in _devices(image, instance.root_device_name, asked).items():
             _make_volume(backend, instance, device, ebs).add_tags(tags)
     return reservation

@@ -38,9 +38,7 @@ class ExpiredTokenError(_RESTError):
     code = 403
 
     def __init__(self) -> None:
-        super().__init__(
-            "ExpiredToken", "The security token included in the request is expired"
-        )
+        super().__init__("ExpiredToken", "The security token included in the request is expired")
 
 
 def apply(_settings: Settings) -> None:

@@ -50,7 +50,7 @@ def _attach(
     volume_id: str,
     instance_id: str,
     device_path: str,
-    delete_on_termination: bool = False,
+    *delete_on_termination: bool,
 ) -> Any:
     volume, instance = backend.get_volume(volume_id), backend.get_instance(instance_id)
     if volume.attachment:
@@ -74,15 +74,13 @@ def _attach(
         raise EC2ClientError(
             "IncorrectState", f"Instance '{instance_id}' is not 'running' or 'stopped'."
         )
-    return original(backend, volume_id, instance_id, device_path, delete_on_termination)
+    return original(backend, volume_id, instance_id, device_path, *delete_on_termination)
 
 
 def _detach(original: Callable[..., Any], response: Any) -> Any:
     volume = response.ec2_backend.get_volume(response._get_param("VolumeId"))
     if volume.attachment is None:
-        raise EC2ClientError(
-            "IncorrectState", f"Volume '{volume.id}' is in the 'available' state."
-        )
+        raise EC2ClientError("IncorrectState", f"Volume '{volume.id}' is in the 'available' state.")
     instance = volume.attachment.instance
     if volume.attachment.device == instance.root_device_name:
         raise EC2ClientError(

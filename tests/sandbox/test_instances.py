@@ -42,9 +42,7 @@ def test_stop_and_start_give_a_new_address_and_keep_the_disk(machine: Machine) -
 def test_elastic_address_stays_over_stop_and_start(machine: Machine) -> None:
     ec2 = machine.account.ec2
     elastic = ec2.allocate_address(Domain="vpc")
-    ec2.associate_address(
-        InstanceId=machine.instance_id, AllocationId=elastic["AllocationId"]
-    )
+    ec2.associate_address(InstanceId=machine.instance_id, AllocationId=elastic["AllocationId"])
     assert machine.ssh("true", elastic["PublicIp"]).returncode == 0
     ec2.stop_instances(InstanceIds=[machine.instance_id])
     ec2.start_instances(InstanceIds=[machine.instance_id])
@@ -112,7 +110,8 @@ def test_several_reach_each_other_and_only_where_the_group_says(account: Account
         "cd /; for port in 7000 7001; do nohup python3 -m http.server $port >/dev/null 2>&1 & done"
     )
     private = two.describe()["PrivateIpAddress"]
-    fetch = f"python3 -c 'import urllib.request as r; r.urlopen(\"http://{private}:%d\", timeout=4)'"
+    script = f"import urllib.request as r; r.urlopen('http://{private}:%d', timeout=4)"
+    fetch = f'python3 -c "{script}"'
     assert wait_for(lambda: one.ssh(fetch % 7000).returncode == 0, 20)
     assert one.ssh(fetch % 7001).returncode != 0
     for machine in (one, two):
@@ -156,9 +155,10 @@ def test_volume_outlives_its_instance_and_its_snapshot_has_the_content(account: 
             VolumeId=volume_id, InstanceId=second.instance_id, Device=f"/dev/sd{letter}"
         )
         device = f"/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_{volume_id.replace('-', '')}"
-        read = f"sudo mkdir -p /mnt/{letter}; sudo mount {device} /mnt/{letter}; cat /mnt/{letter}/file"
+        point = f"/mnt/{letter}"
+        read = f"sudo mkdir -p {point}; sudo mount {device} {point}; cat {point}/file"
         assert second.output(read) == "precious"
-        second.output(f"sudo umount /mnt/{letter}")
+        second.output(f"sudo umount {point}")
     ec2.detach_volume(VolumeId=volume)
     second.terminate()
     ec2.delete_snapshot(SnapshotId=snapshot)

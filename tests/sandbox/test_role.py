@@ -64,9 +64,7 @@ def with_role(account: Account, buckets: tuple[str, str]) -> Iterator[Machine]:
     machine = account.run(
         IamInstanceProfile={"Name": name},
         MetadataOptions={"HttpTokens": "required", "InstanceMetadataTags": "enabled"},
-        TagSpecifications=[
-            {"ResourceType": "instance", "Tags": [{"Key": "Lab", "Value": "test"}]}
-        ],
+        TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "Lab", "Value": "test"}]}],
     )[0]
     yield machine
     machine.terminate()

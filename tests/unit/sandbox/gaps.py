@@ -1,6 +1,7 @@
 """A probe for each gap that sandbox/patches/ fills: True where the server does as AWS does.
 
-Run as a program: `python -m tests.unit.sandbox.gaps patched|plain FOLDER` prints a JSON object {probe: true|false}.
+Run as a program, `python -m tests.unit.sandbox.gaps patched|plain FOLDER`, it prints a JSON
+object {probe: true|false}.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import boto3
 import requests
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
+from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
-from tests.unit.sandbox.served import Served, plain_moto, sandbox
 
 from sandbox.account import AdminKey
+from tests.unit.sandbox.served import Served, plain_moto, sandbox
 
 Probe = Callable[[Served], bool]
 PROBES: dict[str, Probe] = {}
@@ -65,7 +67,8 @@ def describe(served: Served, instance_id: str) -> dict[str, Any]:
 
 def volumes_of(served: Served, instance_id: str) -> list[dict[str, Any]]:
     filters = [{"Name": "attachment.instance-id", "Values": [instance_id]}]
-    volumes: list[dict[str, Any]] = served.client("ec2").describe_volumes(Filters=filters)["Volumes"]
+    told = served.client("ec2").describe_volumes(Filters=filters)
+    volumes: list[dict[str, Any]] = told["Volumes"]
     return volumes
 
 
@@ -213,7 +216,7 @@ def launch_template_is_honoured(served: Served) -> bool:
     instance = ec2.run_instances(
         LaunchTemplate={"LaunchTemplateId": template}, MinCount=1, MaxCount=1
     )["Instances"][0]
-    return (
+    return bool(
         instance["MetadataOptions"]["HttpTokens"] == "required"
         and instance.get("InstanceLifecycle") == "spot"
     )
@@ -315,9 +318,7 @@ def unknown_key_pair_is_refused(served: Served) -> bool:
 def group_in_use_is_kept(served: Served) -> bool:
     group = new_group(served)
     run(served, SecurityGroupIds=[group])
-    return refused(
-        "DependencyViolation", served.client("ec2").delete_security_group, GroupId=group
-    )
+    return refused("DependencyViolation", served.client("ec2").delete_security_group, GroupId=group)
 
 
 @probe
@@ -383,7 +384,7 @@ def created_image_has_tags_and_the_real_root_size(served: Served) -> bool:
     )["ImageId"]
     ebs = ec2.describe_images(ImageIds=[image_id])["Images"][0]["BlockDeviceMappings"][0]["Ebs"]
     snapshot = ec2.describe_snapshots(SnapshotIds=[ebs["SnapshotId"]])["Snapshots"][0]
-    return ebs["VolumeSize"] == 23 and snapshot.get("Tags") == tags
+    return bool(ebs["VolumeSize"] == 23 and snapshot.get("Tags") == tags)
 
 
 @probe
@@ -391,7 +392,7 @@ def quotas_of_ec2_are_known(served: Served) -> bool:
     quotas = served.client("service-quotas")
     told = quotas.get_service_quota(ServiceCode="ec2", QuotaCode="L-DB2E81BA")["Quota"]["Value"]
     listed = quotas.list_service_quotas(ServiceCode="ec2")["Quotas"]
-    return told == 8.0 and len(listed) == 6
+    return bool(told == 8.0 and len(listed) == 6)
 
 
 @probe
@@ -431,8 +432,11 @@ def names_of_images_are_in_ssm(served: Served) -> bool:
 
 @probe
 def unimplemented_action_is_a_400(served: Served) -> bool:
-    return refused("InvalidAction", served.client("ec2").describe_capacity_block_offerings,
-                   CapacityDurationHours=24)
+    return refused(
+        "InvalidAction",
+        served.client("ec2").describe_capacity_block_offerings,
+        CapacityDurationHours=24,
+    )
 
 
 @probe
@@ -464,7 +468,7 @@ def presigned_address_works_and_forged_does_not(served: Served) -> bool:
         region_name="us-east-1",
         aws_access_key_id=served.key.access_key_id,
         aws_secret_access_key=served.key.secret_access_key,
-        config=boto3.session.Config(signature_version="s3v4", s3={"addressing_style": "path"}),
+        config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
     )
     url = v4.generate_presigned_url("get_object", Params={"Bucket": name, "Key": "a/b c"})
     right = requests.get(url, timeout=10)
@@ -480,9 +484,9 @@ def signature_over_an_unescaped_query(served: Served) -> bool:
     s3.put_object(Bucket=name, Key="dir/file", Body=b"x")
     url = f"{served.url}/{name}?delimiter=%2F&prefix=dir%2F"
     request = AWSRequest("GET", url)
-    S3SigV4Auth(
-        Credentials(key.access_key_id, key.secret_access_key), "s3", "us-east-1"
-    ).add_auth(request)
+    S3SigV4Auth(Credentials(key.access_key_id, key.secret_access_key), "s3", "us-east-1").add_auth(
+        request
+    )
     with requests.Session() as session:
         prepared = session.prepare_request(
             requests.Request("GET", url, headers=dict(request.headers))
@@ -532,9 +536,7 @@ def deleting_many_needs_the_right_to_the_objects(served: Served) -> bool:
 def condition_of_a_policy_counts(served: Served) -> bool:
     name = bucket(served)
     condition = {"StringLike": {"s3:prefix": "mine/*"}}
-    user = user_with(
-        served, allow("s3:ListBucket", f"arn:aws:s3:::{name}", Condition=condition)
-    )
+    user = user_with(served, allow("s3:ListBucket", f"arn:aws:s3:::{name}", Condition=condition))
     s3 = served.client("s3", user)
     s3.list_objects_v2(Bucket=name, Prefix="mine/")
     return refused("AccessDenied", s3.list_objects_v2, Bucket=name, Prefix="yours/")
@@ -608,7 +610,8 @@ def image_without_a_container_is_not_launched(served: Served) -> bool:
     found = ec2.describe_images(Filters=[{"Name": "name", "Values": [name]}])["Images"]
     if not found:
         return False
-    given = {"ImageId": found[0]["ImageId"], "InstanceType": "t3.small", "MinCount": 1, "MaxCount": 1}
+    given = {"ImageId": found[0]["ImageId"], "InstanceType": "t3.small"}
+    given |= {"MinCount": 1, "MaxCount": 1}
     return refused("DryRunOperation", ec2.run_instances, DryRun=True, **given) and refused(
         "Unsupported", ec2.run_instances, **given
     )

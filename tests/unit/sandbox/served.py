@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import boto3
 from botocore.config import Config
-from tests.unit.sandbox.fake_engine import FakeEngine
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
     MotoRequestHandler,
@@ -22,6 +21,7 @@ from werkzeug.serving import make_server
 from sandbox.account import AdminKey, admin_key
 from sandbox.server import Running, build
 from sandbox.settings import REGION, Settings
+from tests.unit.sandbox.fake_engine import FakeEngine
 
 
 class Handler(MotoRequestHandler):
@@ -37,10 +37,16 @@ class Served:
     key: AdminKey
     running: Running | None = None
     engine: FakeEngine | None = None
+    clients: dict[Any, Any] = field(default_factory=dict)  # slow to make
 
     def client(self, service: str, key: AdminKey | None = None, token: str | None = None) -> Any:
         used = key or self.key
-        return boto3.client(
+        if (service, used, token) not in self.clients:
+            self.clients[service, used, token] = self._new_client(service, used, token)
+        return self.clients[service, used, token]
+
+    def _new_client(self, service: str, used: AdminKey, token: str | None) -> Any:
+        return boto3.client(  # type: ignore[call-overload]
             service,
             endpoint_url=self.url,
             region_name=REGION,
