@@ -47,6 +47,7 @@ OPEN = Found(SAME, Health(State.ABSENT), Folder.OPEN, own_files=(UNIT,), enabled
 HALF = Found(SAME, Health(State.ABSENT), Folder.OPEN, stale_files=(UNIT,))
 
 STOP, START, LOCK = Action.STOP, Action.START, Action.LOCK
+REMOVE = (Action.REMOVE_FSTAB, Action.REMOVE_FILES, Action.REMOVE_FOLDER)
 CONFIGURE = (Action.WRITE_FSTAB, Action.WRITE_FILES, Action.ENABLE)
 CASES: list[tuple[str, str, Found, tuple[Action, ...]]] = [
     ("mounted", "bare", BARE, (*CONFIGURE, START)),
@@ -75,9 +76,9 @@ CASES: list[tuple[str, str, Found, tuple[Action, ...]]] = [
     ("unmounted", "by hand", BY_HAND, (STOP,)),
     ("unmounted", "open", OPEN, (LOCK,)),
     ("absent", "bare", BARE, ()),
-    ("absent", "configured", CONFIGURED, (Action.REMOVE_FSTAB, Action.REMOVE_FILES, Action.REMOVE_FOLDER)),
-    ("absent", "good", GOOD, (STOP, Action.REMOVE_FSTAB, Action.REMOVE_FILES, Action.REMOVE_FOLDER)),
-    ("absent", "hung", with_state(State.HUNG), (STOP, Action.REMOVE_FSTAB, Action.REMOVE_FILES, Action.REMOVE_FOLDER)),
+    ("absent", "configured", CONFIGURED, REMOVE),
+    ("absent", "good", GOOD, (STOP, *REMOVE)),
+    ("absent", "hung", with_state(State.HUNG), (STOP, *REMOVE)),
     ("absent", "by hand", BY_HAND, (STOP, Action.REMOVE_FOLDER)),
 ]  # fmt: skip
 

@@ -48,4 +48,5 @@ def state_record(path: str) -> Path:
 
 def key_file(path: str) -> Path:
     """Name the file that holds the access key of a mount, 0600 and root's."""
-    return KEYS_FOLDER / f"{escape_path(path)}.passwd"
+    # No backslash: FUSE takes one in an option for an escape of its own.
+    return KEYS_FOLDER / f"{escape_path(path).replace(chr(92), '+')}.passwd"

@@ -50,7 +50,7 @@ def bucket_of(params: dict[str, Any], find_region: Callable[[], str]) -> Bucket:
     if parts.username or parts.password:
         raise LabError("endpoint holds a user or password, which fstab would show: leave them out.")
     prefix = str(params["prefix"] or "").strip("/")
-    if re.search(r"[,\s:]", prefix):
+    if re.search(r"[,\\\s:]", prefix):
         raise LabError(
             f"prefix {prefix!r} holds a blank, comma or colon, which s3fs does not take."
         )
@@ -184,7 +184,7 @@ def _cache(params: dict[str, Any]) -> dict[str, str]:
         if params["cache_size"]:
             raise LabError("cache_size is the size of cache_dir: give that too.")
         return {}
-    if not Path(folder).is_absolute() or re.search(r"[,\s]", folder):
+    if not Path(folder).is_absolute() or re.search(r"[,\\\s]", folder):
         raise LabError(f"cache_dir {folder!r} must be absolute, without blanks and commas.")
     options = {"tmpdir": folder, "ensure_diskfree": _FREE_MB}
     if params["profile"] == "write":  # measured: a cache only slows writing down
