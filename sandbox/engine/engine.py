@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from sandbox.engine import boot
+from sandbox.engine import boot, netns
 from sandbox.engine.containers import Containers, State
 from sandbox.engine.firewall import Firewall, Segment
 from sandbox.engine.forwarder import Forwarder, Target
@@ -25,10 +25,12 @@ from sandbox.model import Machine, MetadataSource
 from sandbox.settings import Settings
 
 SSH_PORT = 22
-READY_TIMEOUT_S = 90.0
+READY_TIMEOUT_S = 120.0
 PROBE_TIMEOUT_S = 1.0
 PROBE_INTERVAL_S = 0.05
 PARALLEL = 8
+RETRY_AFTER_S = 30.0  # for a machine that fails to start by itself; converge tries at once
+SETTLE_TIMEOUT_S = 10.0
 MARK = 0x67700000  # on the forwarder's sockets; the slot is added
 
 T = TypeVar("T")
@@ -60,7 +62,7 @@ class DockerEngine:
         self._forwarder: Forwarder | None = None
         self._wanted: dict[str, Machine] = {}
         self._services: dict[str, Services] = {}
-        self._given_up: set[str] = set()  # failed to start by themselves; converge tries again
+        self._retry_at: dict[str, float] = {}  # when to start a machine that failed to, again
 
     @property
     def isolates(self) -> bool:
@@ -75,7 +77,7 @@ class DockerEngine:
             )
         with self._lock:
             self._wanted = {machine.instance_id: machine for machine in machines}
-            self._given_up.clear()
+            self._retry_at.clear()
             if machines:
                 self._containers.ensure_network()
             there = self._containers.list()
@@ -99,10 +101,11 @@ class DockerEngine:
             }
             off = {one for one, state in idle.items() if self._switched_itself_off(one, state)}
             lost = {one for one in there if there[one] and self._is_unserved(one)}
-            down = idle.keys() - off - self._given_up
             for instance_id in idle:
                 self._let_go(instance_id)
-            mended = [wanted[one] for one in sorted(down | (lost & wanted.keys()))]
+            broken = (idle.keys() - off) | (lost & wanted.keys())
+            now = time.monotonic()
+            mended = [wanted[one] for one in sorted(broken) if self._retry_at.get(one, 0) <= now]
             try:
                 _each(self._heal, mended)
             finally:
@@ -187,7 +190,7 @@ class DockerEngine:
 
     def _step(self, machine: Machine) -> None:
         """Bring one machine in step."""
-        state = self._containers.state(machine.instance_id)
+        state = self._settled(machine.instance_id)
         if not machine.running:
             if state is not None and state.running:
                 self._stop(machine.instance_id)
@@ -217,22 +220,33 @@ class DockerEngine:
     def _mend(self, machine: Machine, state: State) -> None:
         """Give a running machine what it lacks: services, volumes attached since its start."""
         instance_id = machine.instance_id
-        if self._is_unserved(instance_id, state):
+        if self._is_unserved(instance_id):
             self._serve(instance_id, state)
             self._await_ssh(machine, state)
         self._sync_volumes(machine)
 
     def _heal(self, machine: Machine) -> None:
-        state = self._containers.state(machine.instance_id)
+        """Start a machine again that rebooted or crashed."""
+        state = self._settled(machine.instance_id)
         try:
             if state is not None and state.running:
                 self._mend(machine, state)
-            elif state is not None:
+            elif state is not None and not self._switched_itself_off(machine.instance_id, state):
                 log.info("%s starts again (exit code %d)", state.name, state.exit_code)
                 self._start(machine)
         except SandboxError:
-            self._given_up.add(machine.instance_id)
+            self._retry_at[machine.instance_id] = time.monotonic() + RETRY_AFTER_S
             raise
+
+    def _settled(self, instance_id: str) -> State | None:
+        """Look at a container; while its end is not known to Docker yet, wait for that."""
+        deadline = time.monotonic() + SETTLE_TIMEOUT_S
+        while True:
+            state = self._containers.state(instance_id)
+            dying = state is not None and state.running and netns.network_of(state.pid) is None
+            if not dying or time.monotonic() > deadline:
+                return state
+            time.sleep(PROBE_INTERVAL_S)
 
     def _stop(self, instance_id: str) -> None:
         self._containers.stop(instance_id)
@@ -297,15 +311,18 @@ class DockerEngine:
             self._relays, instance_id, state.pid, self._settings.port, self._source
         )
 
-    def _is_unserved(self, instance_id: str, state: State | None = None) -> bool:
+    def _is_unserved(self, instance_id: str) -> bool:
         services = self._services.get(instance_id)
-        state = state or self._containers.state(instance_id)
-        return services is None or state is None or not services.serves(state.pid)
+        return services is None or not services.alive
 
     def _let_go(self, instance_id: str) -> None:
+        """Close what a machine that is down was given."""
         services = self._services.pop(instance_id, None)
-        if services is not None:
-            services.close()
+        if services is None:
+            return
+        services.close()
+        if self._forwarder and (machine := self._wanted.get(instance_id)):
+            self._forwarder.cut(machine.public_ip)
 
     @property
     def _relays(self) -> Loop:

@@ -92,8 +92,10 @@ def _matches(rule: IngressRule) -> list[str]:
         parts.append("ip protocol icmp")
     elif rule.protocol == "-1":
         parts.append("meta nfproto ipv4")
-    else:
+    elif rule.protocol.isdigit():
         parts.append(f"ip protocol {rule.protocol}")
+    else:  # icmpv6: there is no IPv6 here
+        return []
     return [" ".join(parts)]
 
 

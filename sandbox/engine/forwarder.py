@@ -64,6 +64,12 @@ class Forwarder:
         """Give the places whose port was taken on this machine, with the port used instead."""
         return {place: door.port for place, door in self._doors.items() if door.port != place[1]}
 
+    def cut(self, ip: str | None) -> None:
+        """End the connections of a public address: its machine has gone down."""
+        for place, door in self._doors.items():
+            if place[0] == ip:
+                door.relay.cut()
+
     def close(self) -> None:
         """Stop listening and cut what is open."""
         self._targets = {}

@@ -9,6 +9,13 @@ mark=/var/lib/gpulab-sandbox/instance-id
 say() { echo "sandbox: $*"; }
 say "the machine starts"
 
+# As at any boot: what is mounted later shows in services that have a view of their own. It ends
+# at the container: what Docker's setup left of a tie to this machine's mounts is cut first.
+shared_mounts() {
+  mount --make-rprivate /
+  mount --make-rshared /
+}
+
 # cgroup v2: Docker mounts the container's own tree read-only; systemd has to write to it.
 writable_cgroups() {
   if [ -e /sys/fs/cgroup/cgroup.procs ] && [ ! -w /sys/fs/cgroup/cgroup.procs ]; then
@@ -124,7 +131,7 @@ await_metadata() {
   done
 }
 
-mount --make-rshared / # as at any boot: what is mounted later shows in services with their own view
+shared_mounts
 writable_cgroups
 fresh_boot_id
 name_servers

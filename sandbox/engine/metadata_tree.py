@@ -26,8 +26,10 @@ def answer(tree: MetadataTree, path: str) -> bytes | None:
     rest = rest.strip("/")
     value = tree.get(rest)
     if value is None:
-        listing = "\n".join(children(tree, rest))
-        return listing.encode() or None
+        names = children(tree, rest)
+        if not rest:  # as EC2 does, the top alone shows its directories without a "/"
+            names = [name.rstrip("/") for name in names]
+        return "\n".join(names).encode() or None
     return value if isinstance(value, bytes) else value.encode()
 
 

@@ -76,9 +76,17 @@ class Relay:
 
         async def work() -> None:
             self._server.close()
-            if cut:
-                for writer in list(self._connections):
-                    writer.transport.abort()
+
+        self._loop.call(work())
+        if cut:
+            self.cut()
+
+    def cut(self) -> None:
+        """End the connections that are open."""
+
+        async def work() -> None:
+            for writer in list(self._connections):
+                writer.transport.abort()
 
         self._loop.call(work())
 

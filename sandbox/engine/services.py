@@ -33,9 +33,10 @@ class Services:
         self._metadata = metadata.MetadataServer(for_metadata, instance_id, source)
         self._api = Relay(loop, for_api, ("127.0.0.1", port))
 
-    def serves(self, pid: int) -> bool:
-        """Tell whether these are still the services of process `pid` and its network."""
-        return pid == self._pid and netns.network_of(pid) == self._network is not None
+    @property
+    def alive(self) -> bool:
+        """Whether the machine still runs as it was started, in the same network."""
+        return self._network is not None and netns.network_of(self._pid) == self._network
 
     def close(self) -> None:
         """Stop both; the sockets no longer hold the machine's network."""

@@ -124,12 +124,15 @@ class Volumes:
 
 
 def _loop_devices() -> Iterator[tuple[LoopDevice, str]]:
-    """Give each loop device in use and the path of its file."""
+    """Give each loop device that is to stay, and the path of its file."""
     for entry in SYS_BLOCK.glob("loop*"):
         try:
             file = (entry / "loop" / "backing_file").read_text().rstrip("\n")
+            dying = (entry / "loop" / "autoclear").read_text().strip() == "1"
             major, minor = (entry / "dev").read_text().split(":")
         except OSError:  # not in use, or freed meanwhile
+            continue
+        if dying:  # detached, but somebody still has it open: it goes with its last user
             continue
         yield LoopDevice(Path("/dev", entry.name), int(major), int(minor)), file
 
