@@ -41,7 +41,7 @@ class Application:
         self.reconciler = reconciler
         self.state = state
         self.seed_bucket = seed_bucket
-        self.moto = DomainDispatcherApplication(create_backend_app)
+        self.moto: Callable[..., Iterable[bytes]] = DomainDispatcherApplication(_backend_app)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
@@ -116,6 +116,12 @@ class Application:
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
         start_response("200 OK", headers)
         return [body]
+
+
+def _backend_app(service: Any) -> Any:
+    if service is None:
+        raise NotImplementedError("No such service")
+    return create_backend_app(service)
 
 
 class Reply:

@@ -103,6 +103,7 @@ def build(settings: Settings, make_engine: MakeEngine) -> Running:
     from sandbox.account import ensure_admin  # noqa: PLC0415
     from sandbox.application import Application  # noqa: PLC0415
     from sandbox.metadata import metadata_of  # noqa: PLC0415
+    from sandbox.patches import console  # noqa: PLC0415
     from sandbox.reconciler import Reconciler, Stored  # noqa: PLC0415
     from sandbox.seed import Seeder  # noqa: PLC0415
     from sandbox.state import State  # noqa: PLC0415
@@ -117,6 +118,7 @@ def build(settings: Settings, make_engine: MakeEngine) -> Running:
     ensure_admin(settings)
     stored = state.extra.setdefault("stored", Stored())
     engine = make_engine(settings, functools.partial(metadata_of, keep=state.save))
+    console.read_from(engine.console_output)
     reconciler = Reconciler(engine, stored)
     seeder = Seeder(settings)
     return Running(Application(settings, reconciler, state, seeder.seed), reconciler, state)

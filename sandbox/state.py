@@ -9,6 +9,7 @@ import pickle
 import threading
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 from moto.backends import get_backend
+from moto.iam.models import AWSManagedPolicy, IAMBackend, ManagedPolicy
 from moto.s3.models import FakeKey
 
 from sandbox.patches import object_store
@@ -107,6 +109,7 @@ class State:
             (service, region): backend
             for service in SERVICES
             for region, backend in list(_regions(service).items())
+            if not region.startswith("aws-")  # IAM's in the other partitions: never used
         }
         # The rest of SSM's backend cannot be pickled; public names come from amis.json.
         parameters = {
@@ -130,14 +133,29 @@ class State:
 
 
 class _Pickler(pickle.Pickler):
-    """Knows how to write the private keys of KMS, which do not know it themselves."""
+    """Knows how to write the private keys of KMS, which do not know it themselves.
+
+    AWS's managed policies, 4 MB that moto brings along, are written by name alone.
+    """
 
     def reducer_override(self, value: Any) -> Any:
-        """Write a private key in its standard form, leave the rest to pickle."""
+        """Tell how a value is made again; pickle knows of all others."""
+        if isinstance(value, AWSManagedPolicy):
+            return _aws_managed_policy, (value.arn,)
         if isinstance(value, (RSAPrivateKey, EllipticCurvePrivateKey)):
             encoded = value.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
             return _private_key, (encoded,)
         return NotImplemented
+
+
+@cache
+def _aws_managed_policies() -> dict[str, ManagedPolicy]:
+    backend = IAMBackend(region_name="aws", account_id=ACCOUNT_ID)
+    return {policy.arn: policy for policy in backend.aws_managed_policies}
+
+
+def _aws_managed_policy(arn: str) -> ManagedPolicy:
+    return _aws_managed_policies()[arn]
 
 
 def _private_key(encoded: bytes) -> Any:

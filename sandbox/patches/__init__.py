@@ -18,6 +18,7 @@ MODULES = (
     "addresses",
     "authorization",
     "bucket_policy",
+    "console",
     "images",
     "instance_state",
     "network",

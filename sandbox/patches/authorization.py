@@ -2,10 +2,11 @@
 
 moto knows StringEquals in trust policies; elsewhere a statement with a condition counts as a
 refusal, and `?` in a pattern as an operator. EC2 tells a refusal by another name
-(UnauthorizedOperation), and EC2 policies that name an instance never match.
+(UnauthorizedOperation), and EC2 policies that name an instance never match. Services that speak
+JSON (SSM, service quotas) are answered in XML.
 
 The keys known here: aws:SecureTransport (always true: the sandbox speaks HTTP on loopback where
-AWS has TLS), aws:SourceIp, aws:PrincipalArn, aws:PrincipalAccount, aws:username, aws:userid,
+AWS has TLS), aws:SourceIp, aws:PrincipalArn, aws:PrincipalAccount, aws:username,
 aws:RequestedRegion, s3:prefix, s3:delimiter, s3:max-keys, and for EC2 calls that name one
 instance aws:ResourceTag/* and ec2:ResourceTag/*.
 """
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from moto.core.exceptions import _RESTError
+from moto.core.exceptions import JsonRESTError, _RESTError
 from moto.ec2.responses import EC2Response
 from moto.iam import access_control
 from moto.iam.access_control import PermissionResult
@@ -47,6 +48,8 @@ def apply(_settings: Settings) -> None:
     """Patch the evaluation of statements."""
     patch(access_control.IAMPolicyStatement, "is_action_permitted", _is_action_permitted)
     patch(access_control.IAMRequest, "_raise_access_denied", _deny)
+    patch(access_control.IAMRequest, "_raise_signature_does_not_match", _refuse_json)
+    patch(access_control.IAMRequest, "_raise_invalid_access_key", _refuse_json)
     EC2Response._determine_resource = _ec2_resource  # type: ignore[attr-defined]
 
 
@@ -54,12 +57,13 @@ def apply(_settings: Settings) -> None:
 def request_context(response: Any, request: Any) -> Iterator[None]:
     """Make a request's condition keys known to the policies evaluated within."""
     arn = request._access_key.arn
-    keys: dict[str, list[str]] = dict.fromkeys(())
-    keys["aws:securetransport"] = ["true"]
-    keys["aws:sourceip"] = [response.normalized_request.remote_addr or "127.0.0.1"]
-    keys["aws:principalarn"] = [arn]
-    keys["aws:principalaccount"] = [response.current_account]
-    keys["aws:requestedregion"] = [response.region]
+    keys: dict[str, list[str]] = {
+        "aws:securetransport": ["true"],
+        "aws:sourceip": [response.normalized_request.remote_addr or "127.0.0.1"],
+        "aws:principalarn": [arn],
+        "aws:principalaccount": [response.current_account],
+        "aws:requestedregion": [response.region],
+    }
     if ":user/" in arn:
         keys["aws:username"] = [arn.rpartition("/")[2]]
     if request._service == "s3":
@@ -103,7 +107,20 @@ def _ec2_resource(response: Any) -> str:
 def _deny(original: Callable[..., Any], request: Any) -> None:
     if request._service == "ec2":
         raise UnauthorizedOperationError(request._access_key.arn, request._action)
+    if "X-Amz-Target" in request._headers:
+        raise JsonRESTError(
+            "AccessDeniedException",
+            f"User: {request._access_key.arn} is not authorized to perform: {request._action}",
+        )
     original(request)
+
+
+def _refuse_json(original: Callable[..., Any], request: Any, *reason: str) -> None:
+    if "X-Amz-Target" in request._headers:
+        raise JsonRESTError(
+            "UnrecognizedClientException", "The security token included in the request is invalid."
+        )
+    original(request, *reason)
 
 
 def _is_action_permitted(

@@ -117,7 +117,7 @@ def _copy(
     region = args[0] if args else kwargs["source_region"]
     from moto.ec2.models import ec2_backends  # noqa: PLC0415  as in moto: they import each other
 
-    source = ec2_backends[backend.account_id][region].amis[source_image_id]
+    source: Any = ec2_backends[backend.account_id][region].amis[source_image_id]
     ami.root_device_name, ami.root_device_type = source.root_device_name, source.root_device_type
     _set_launch_data(ami, source.docker_image, source.login_user, source.root_gib)
     return ami

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Network
 from typing import Any
 
+from moto.core.responses import ActionResult
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import instances
 from moto.ec2.models.instance_types import INSTANCE_TYPES
@@ -84,7 +85,7 @@ def _once_per_token(original: Callable[..., Any], response: Any) -> Any:
     for reservation in response.ec2_backend.reservations.values():
         if getattr(reservation, "client_token", None) == token:
             _check_repeat(reservation, asked)
-            return responses.ActionResult(reservation)
+            return ActionResult(reservation)
     result = original(response)
     result.result.client_token, result.result.asked = token, asked
     return result

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from moto.core.responses import EmptyResult
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import instances
 from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS
@@ -121,4 +122,4 @@ def _modify(original: Callable[..., Any], response: Any) -> Any:
     response.ec2_backend.modify_instance_attribute(
         response._get_param("InstanceId"), "instance_initiated_shutdown_behavior", behaviour
     )
-    return responses.EmptyResult()
+    return EmptyResult()

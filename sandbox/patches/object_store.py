@@ -32,10 +32,10 @@ def apply(settings: Settings) -> None:
     """Keep object contents under `settings.state_dir`."""
     global _folder  # noqa: PLW0603  moto makes the objects itself and could not be told the place
     _folder = settings.state_dir / "objects"
-    models.tempfile = SimpleNamespace(SpooledTemporaryFile=ContentFile)  # type: ignore[attr-defined]
+    models.tempfile = SimpleNamespace(SpooledTemporaryFile=ContentFile)  # type: ignore[assignment,attr-defined]
     patch(models.FakeKey, "__getstate__", _get_state)
     patch(models.FakeKey, "__setstate__", _set_state)
-    eager = models.FakeKey.value
+    eager: Any = vars(models.FakeKey)["value"]
 
     def value(key: Any) -> Any:
         if getattr(_lazily, "active", False):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import xmltodict
+import xmltodict  # type: ignore[import-untyped]
 from moto.s3 import responses
 from moto.s3.exceptions import BucketAccessDeniedError
 

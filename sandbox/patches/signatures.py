@@ -21,6 +21,7 @@ from moto.core.exceptions import AuthFailureError, InvalidClientTokenIdError, _R
 from moto.core.utils import utcnow
 from moto.iam import access_control
 from moto.s3.exceptions import S3AccessDeniedError, S3ClientError
+from moto.sts.models import sts_backends
 from werkzeug.datastructures import Headers
 
 from sandbox.patches import patch
@@ -125,7 +126,7 @@ def _check_time(request: Any, query: str) -> None:
 
 def _check_expiry(original: Callable[..., Any], key: Any, **kwargs: Any) -> None:
     original(key, **kwargs)
-    sts = access_control.sts_backends[kwargs["account_id"]][kwargs["partition"]]
+    sts = sts_backends[kwargs["account_id"]][kwargs["partition"]]
     role = sts.get_assumed_role_from_access_key(kwargs["access_key_id"])
     if role and role.expiration.replace(tzinfo=UTC) < utcnow().replace(tzinfo=UTC):
         raise ExpiredTokenError()

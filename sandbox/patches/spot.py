@@ -33,7 +33,8 @@ def _run_instances(original: Callable[..., Any], backend: Any, *args: Any, **kwa
 
 def _add_request(backend: Any, instance: Any) -> None:
     # Its own __init__ would launch a second instance.
-    request = spot_requests.SpotInstanceRequest.__new__(spot_requests.SpotInstanceRequest)
+    kind: Any = spot_requests.SpotInstanceRequest
+    request = kind.__new__(kind)
     request.ec2_backend = backend
     request.id = instance.spot_instance_request_id = random_spot_request_id()
     request.launch_specification = spot_requests.LaunchSpecification(

@@ -27,6 +27,11 @@ def test_systemd_is_in_charge(machine: Machine) -> None:
     assert machine.output("cat /proc/1/comm; systemctl is-active ssh") == "systemd\nactive"
 
 
+def test_console_shows_the_boot(machine: Machine) -> None:
+    shown = machine.account.ec2.get_console_output(InstanceId=machine.instance_id)["Output"]
+    assert "systemd" in shown
+
+
 def test_stop_and_start_give_a_new_address_and_keep_the_disk(machine: Machine) -> None:
     ec2, first = machine.account.ec2, machine.public_ip
     machine.output("echo kept > ~/file")

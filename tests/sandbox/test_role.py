@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -131,14 +132,15 @@ def test_role_reaches_its_bucket_and_nothing_else(
     s3.put_object(Bucket=own, Key="by-role", Body=b"x")
     assert s3.get_object(Bucket=own, Key="by-role")["Body"].read() == b"x"
     s3.delete_object(Bucket=own, Key="by-role")
-    for refused in (
+    attempts: tuple[Callable[[], Any], ...] = (
         lambda: s3.list_objects_v2(Bucket=foreign),
         lambda: s3.get_object(Bucket=foreign, Key="dir/file"),
         lambda: s3.put_object(Bucket=foreign, Key="x", Body=b""),
         lambda: s3.delete_bucket(Bucket=own),
-    ):
+    )
+    for attempt in attempts:
         with pytest.raises(s3.exceptions.ClientError, match="AccessDenied"):
-            refused()
+            attempt()
     ec2 = account.client("ec2", **given)
     with pytest.raises(ec2.exceptions.ClientError, match="UnauthorizedOperation"):
         ec2.describe_instances()

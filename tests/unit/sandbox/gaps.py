@@ -580,6 +580,23 @@ def refusal_of_ec2_has_its_own_name(served: Served) -> bool:
 
 
 @probe
+def refusal_of_a_json_service_is_json(served: Served) -> bool:
+    user = user_with(served, allow("s3:*"))
+    return refused(
+        "AccessDeniedException", served.client("ssm", user).get_parameter, Name="/x"
+    ) and refused(
+        "UnrecognizedClientException",
+        served.client("ssm", AdminKey(user.access_key_id, "x" * 40)).get_parameter,
+        Name="/x",
+    )
+
+
+@probe
+def unknown_service_is_a_400(served: Served) -> bool:
+    return refused("InvalidAction", served.client("pricing").get_products, ServiceCode="AmazonEC2")
+
+
+@probe
 def right_to_one_instance_by_tag(served: Served) -> bool:
     mine, other = (run(served)[0]["InstanceId"] for _ in range(2))
     served.client("ec2").create_tags(Resources=[mine], Tags=[{"Key": "Lab", "Value": "x"}])
@@ -601,6 +618,13 @@ def content_of_objects_is_on_disk(served: Served) -> bool:
     part = s3.get_object(Bucket=name, Key="k", Range="bytes=16-31")["Body"].read()
     files = Path(sys.argv[2]).glob(".sandbox/0/objects/*")
     return part == marker[16:32] and any(file.read_bytes() == marker for file in files)
+
+
+@probe
+def console_is_the_instances_own(served: Served) -> bool:
+    instance_id = run(served)[0]["InstanceId"]
+    told = served.client("ec2").get_console_output(InstanceId=instance_id)
+    return bool(told["Output"] == f"console of {instance_id}")
 
 
 @probe
