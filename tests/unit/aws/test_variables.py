@@ -1,0 +1,98 @@
+"""A bad variable is named with its value, its rule and the command that mends it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.lab.errors import LabError
+
+from tests.unit.aws.kit import wish
+
+
+def message(**changes: Any) -> str:
+    with pytest.raises(LabError) as caught:
+        wish(Path("/nowhere"), **changes)
+    return str(caught.value)
+
+
+def test_the_whole_sentence() -> None:
+    assert message(root_gb="fifty") == (
+        'lab_root_gb is "fifty", but it must be a whole number from 8 to 16384: correct it in'
+        " inventory/group_vars/all/lab.yml or run again with -e lab_root_gb=60"
+    )
+
+
+BAD = [
+    ("name", value)
+    for value in (
+        "",
+        "Lab",
+        "9lab",
+        "a_b",
+        "lab-",
+        "a;rm",
+        "ä",
+        "x" * 32,
+        "a b",
+        "a\n",
+        None,
+        7,
+        [],
+    )
+]
+BAD += [("root_gb", value) for value in ("", "7", 16385, -1, 8.5, True, "1e3", None, "٣٠", " ")]
+BAD += [("data_gb", value) for value in (0, "0x10", [100], "100 GB")]
+BAD += [("region", value) for value in ("", "useast1", "us-east-1a", "us-east-1;")]
+BAD += [("instance_type", value) for value in ("", "g4dn", "G4dn.xlarge", "g4dn.xlarge ", "$(id)")]
+BAD += [("image", value) for value in ("", "debian", "ami-", "ami-XYZ", 13)]
+BAD += [("image_user", value) for value in ("Root", "a b", "-x")]
+BAD += [("bucket", value) for value in ("ab", "My-Bucket", "a..b", "192.168.0.1", "-abc", "a" * 64)]
+BAD += [
+    ("allowed_cidrs", value)
+    for value in (
+        ["1.2.3.4"],
+        ["1.2.3.4/33"],
+        ["10.0.0.1/8"],
+        ["::/0"],
+        ["x/8"],
+        {"a": 1},
+        [7],
+        None,
+    )
+]
+BAD += [("open_ports", value) for value in ([], [80], [22, 0], [22, 70000], "22,x")]
+BAD += [("zone", value) for value in ("a", "us-east-1", "us-west-2a")]
+BAD += [("subnet_id", value) for value in ("subnet", "vpc-0123456789abcdef0")]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_bad_values_are_named(name: str, value: Any) -> None:
+    variable = "ec2_host_open_ports" if name == "open_ports" else f"lab_{name}"
+    text = message(**{name: value})
+    assert text.startswith(f'{variable} is "')
+    assert "must" in text
+    assert f"-e {variable}=" in text
+    assert "\n" not in text
+
+
+def test_all_bad_ones_at_once() -> None:
+    lines = message(root_gb=1, image="win95", name="ÄÖ").splitlines()
+    assert [line.split()[0] for line in lines] == ["lab_name", "lab_image", "lab_root_gb"]
+
+
+def test_an_overlong_value_is_cut() -> None:
+    assert len(message(name="x" * 300)) < 300
+
+
+def test_what_dash_e_gives_is_taken(tmp_path: Path) -> None:
+    """-e makes text of everything."""
+    spec = wish(tmp_path, root_gb="80", allowed_cidrs="203.0.113.0/24,198.51.100.7/32")
+    assert spec.root_gb == 80
+    assert spec.allowed_cidrs == ("198.51.100.7/32", "203.0.113.0/24")
+
+
+@pytest.mark.parametrize("name", ["a", "lab", "a-b", "x" * 31, "a1"])
+def test_good_names(tmp_path: Path, name: str) -> None:
+    assert wish(tmp_path, name=name).name == name

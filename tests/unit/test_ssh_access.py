@@ -1,0 +1,107 @@
+"""A host is known by its key under its instance's id; another key is refused."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.lab import ssh_access
+from ansible.module_utils.lab.errors import LabError
+
+
+def key(kind: str, body: bytes) -> str:
+    return f"{kind} {base64.b64encode(body).decode()}"
+
+
+ONE, TWO, RSA = key("ssh-ed25519", b"one"), key("ssh-ed25519", b"two"), key("ssh-rsa", b"three")
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> ssh_access.Host:
+    return ssh_access.Host("lab", "i-0a", "198.51.100.7", "admin", 8888, tmp_path)
+
+
+def test_a_new_host_is_taken_as_it_is(host: ssh_access.Host) -> None:
+    assert ssh_access.judge(host, [], [RSA, ONE], just_made=True) == (ONE, "")
+
+
+def test_a_host_without_a_record_is_taken_with_a_warning(host: ssh_access.Host) -> None:
+    taken, warning = ssh_access.judge(host, [], [ONE], just_made=False)
+    assert taken == ONE
+    assert ssh_access.fingerprint(ONE) in warning
+    assert "get-console-output" in warning
+
+
+def test_a_known_host_stays_known(host: ssh_access.Host) -> None:
+    assert ssh_access.judge(host, [RSA], [ONE, RSA], just_made=False) == (RSA, "")
+
+
+def test_another_key_is_refused(host: ssh_access.Host) -> None:
+    with pytest.raises(LabError, match="offers another SSH host key") as caught:
+        ssh_access.judge(host, [ONE], [TWO, RSA], just_made=False)
+    assert ssh_access.fingerprint(ONE) in str(caught.value)
+    assert ssh_access.fingerprint(TWO) in str(caught.value)
+    assert str(host.known_hosts) in str(caught.value)
+
+
+def test_the_record_is_by_instance_and_not_by_address(host: ssh_access.Host) -> None:
+    for path, text in ssh_access.wanted_files(host, ONE).items():
+        path.write_text(text)
+    moved = replace(host, address="198.51.100.8")
+    rebuilt = replace(host, alias="i-0b")
+    assert ssh_access.known(moved) == [ONE]
+    assert ssh_access.known(rebuilt) == []
+    assert ssh_access.wanted_files(moved, ONE)[host.known_hosts] == host.known_hosts.read_text()
+
+
+def test_ssh_reads_the_config_as_it_is_meant(host: ssh_access.Host) -> None:
+    host = replace(host, state_dir=host.state_dir / "with a space")
+    host.state_dir.mkdir()
+    host.ssh_config.write_text(ssh_access.config(host))
+    read = subprocess.run(
+        ["ssh", "-G", "-F", str(host.ssh_config), "lab"],
+        capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert {
+        "hostname 198.51.100.7",
+        "hostkeyalias i-0a",
+        "user admin",
+        f"identityfile {host.state_dir}/id_ed25519",
+        f"userknownhostsfile {host.known_hosts}",
+        "stricthostkeychecking true",
+        "localforward 8888 [127.0.0.1]:8888",
+        "exitonforwardfailure no",
+    } <= set(read)
+    tunnel = subprocess.run(
+        ["ssh", "-G", "-F", str(host.ssh_config), "lab-tunnel"],
+        capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert "exitonforwardfailure yes" in tunnel
+
+
+def test_a_late_host_is_waited_for() -> None:
+    answers = [[], [], [ONE]]
+    slept: list[float] = []
+    found = ssh_access.wait_for_keys("x", 60, lambda _: answers.pop(0), slept.append)
+    assert found == [ONE]
+    assert len(slept) == 2
+
+
+def test_a_silent_host_ends_the_wait() -> None:
+    with pytest.raises(LabError, match="does not answer on port 22 after 0 s"):
+        ssh_access.wait_for_keys("198.51.100.7", 0, lambda _: [], lambda _: None)
+
+
+def test_the_fingerprint_is_that_of_ssh_keygen(tmp_path: Path) -> None:
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "k")], check=True
+    )
+    said = subprocess.run(
+        ["ssh-keygen", "-l", "-f", str(tmp_path / "k.pub")],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    public = " ".join((tmp_path / "k.pub").read_text().split()[:2])
+    assert ssh_access.fingerprint(public) in said
