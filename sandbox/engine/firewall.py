@@ -107,7 +107,7 @@ def _moved_chain(moved: Mapping[tuple[str, int], int]) -> str:
         for (ip, port), instead in sorted(moved.items())
     )
     return (
-        f"  chain moved {{\n    type nat hook output priority dstnat; policy accept;\n{rules}  }}\n"
+        f"  chain moved {{\n    type nat hook output priority -100; policy accept;\n{rules}  }}\n"
     )
 
 

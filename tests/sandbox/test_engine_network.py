@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import http.server
+import shlex
 import socket
 import subprocess
 import threading
@@ -45,7 +46,7 @@ def serve(lab: Bench, machine: Machine, port: int, address: str = "0.0.0.0") -> 
         "while True:\n    c, _ = s.accept(); c.sendall(b'hello'); c.close()"
     )
     unit = f"greet-{port}"
-    lab.output(machine, f"sudo systemd-run -q --unit {unit} python3 -c {program!r}")
+    lab.output(machine, f"sudo systemd-run -q --unit {unit} python3 -c {shlex.quote(program)}")
     ready = f"ss -ltn | grep -q :{port}"
     assert wait_for(lambda: lab.ssh(machine, ready).returncode == 0)
 
@@ -145,7 +146,7 @@ def test_large_files_arrive_whole_and_half_closed_connections_stay(
         "import socket; s = socket.create_server((str(), 9000)); c, _ = s.accept()\n"
         "n = 0\nwhile d := c.recv(65536): n += len(d)\nc.sendall(str(n).encode()); c.close()"
     )
-    lab.output(one, f"sudo systemd-run -q --unit half python3 -c {program!r}")
+    lab.output(one, f"sudo systemd-run -q --unit half python3 -c {shlex.quote(program)}")
     assert wait_for(lambda: lab.ssh(one, "ss -ltn | grep -q :9000").returncode == 0)
     with socket.create_connection((str(one.public_ip), 9000), timeout=30) as connection:
         connection.sendall(b"x" * MIB)

@@ -92,7 +92,7 @@ def test_a_snapshot_holds_what_was_written_just_before(lab: Bench) -> None:
 
 
 def test_a_snapshot_that_is_not_there(lab: Bench) -> None:
-    with pytest.raises(SandboxError, match="^volume vol-x: snapshot snap-x has no content$"):
+    with pytest.raises(SandboxError, match=r"^volume vol-x: snapshot snap-x has no content$"):
         lab.engine.create_volume("vol-x", 1, "snap-x")
 
 
