@@ -9,12 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import parse_qsl, quote, unquote
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
+
+
+class Headers(Protocol):
+    """Headers as any library has them, found whatever the case of their names."""
+
+    def get(self, name: str, /) -> str | None:
+        """Give a header's value."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ def signature_of(
     method: str,
     path: str,
     query: str,
-    headers: Mapping[str, str],
+    headers: Headers,
     body: bytes,
 ) -> str:
     """Compute what the signature must be. `path` and `query` are as they came over the wire."""
@@ -91,11 +99,11 @@ def signature_of(
     return hmac.new(_signing_key(credential, secret), text.encode(), hashlib.sha256).hexdigest()
 
 
-def _timestamp(query: str, headers: Mapping[str, str]) -> str:
+def _timestamp(query: str, headers: Headers) -> str:
     return headers.get("X-Amz-Date") or dict(parse_qsl(query)).get("X-Amz-Date", "")
 
 
-def _payload_hash(presigned: bool, headers: Mapping[str, str], body: bytes) -> str:
+def _payload_hash(presigned: bool, headers: Headers, body: bytes) -> str:
     told = headers.get("X-Amz-Content-SHA256")
     if told:
         return told
@@ -119,7 +127,7 @@ def _canonical_query(query: str) -> str:
     return "&".join(f"{name}={value}" for name, value in sorted(encoded))
 
 
-def _canonical_headers(names: Iterable[str], headers: Mapping[str, str]) -> list[str]:
+def _canonical_headers(names: Iterable[str], headers: Headers) -> list[str]:
     return [f"{name}:{' '.join((headers.get(name) or '').split())}" for name in names]
 
 

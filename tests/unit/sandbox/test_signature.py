@@ -49,7 +49,7 @@ def test_agrees_with_botocore(  # noqa: PLR0917  one argument for each column of
             method=method,
             path=path,
             query=query,
-            headers=dict(request.headers.items()),
+            headers=request.headers,
             body=body,
         )
 
