@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from moto import mock_aws
-from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT
+from moto.core.models import DEFAULT_ACCOUNT_ID as ACCOUNT
 from moto.ec2.models import amis
 from moto.servicequotas.models import ServiceQuotasBackend
 from moto.ssm.models import Parameter, ssm_backends
@@ -17,7 +17,7 @@ from moto.ssm.models import Parameter, ssm_backends
 from tests.unit.aws.kit import IMAGES, Faulty, wish
 
 # One image instead of moto's hundreds, which take a second to list.
-IMAGE = {
+IMAGE: dict[str, Any] = {
     "ami_id": "ami-0deb1300000000001",
     "name": "debian-13-amd64-20261101-2300",
     "description": "Debian 13",
@@ -67,8 +67,9 @@ def quota_of(vcpus: float) -> Any:
 
 def put(name: str, value: str) -> None:
     """Put a parameter under /aws/, which the API refuses to its users."""
+    make: Any = Parameter
     ssm_backends[ACCOUNT]["us-east-1"]._parameters[name].append(
-        Parameter(
+        make(
             account_id=ACCOUNT, name=name, value=value, parameter_type="String", description=None,
             allowed_pattern=None, keyid=None, last_modified_date=time.time(), version=1,
             data_type="text",

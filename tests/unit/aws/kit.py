@@ -12,7 +12,7 @@ import yaml
 from ansible.module_utils.lab.aws import apply, keys, plan, preflight, variables
 from ansible.module_utils.lab.aws.clock import Clock
 from ansible.module_utils.lab.aws.session import AwsError, Boto, explain
-from ansible.module_utils.lab.aws.things import Instance, Volume
+from ansible.module_utils.lab.aws.things import Instance, Seen, Volume
 from ansible.module_utils.lab.aws.work import Work
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -141,7 +141,7 @@ def once(operation: str, code: str, times: int = 1) -> Callable[[str, dict[str, 
 
 def look(
     aws: Faulty, spec: variables.Spec, **inputs: Any
-) -> tuple[preflight.Target, preflight.Seen, keys.LocalKey, list[plan.Step]]:
+) -> tuple[preflight.Target, Seen, keys.LocalKey, list[plan.Step]]:
     """Do the preflight and make the plan."""
     given = preflight.Inputs(
         **{

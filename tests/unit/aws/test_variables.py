@@ -24,47 +24,25 @@ def test_the_whole_sentence() -> None:
     )
 
 
-BAD = [
-    ("name", value)
-    for value in (
-        "",
-        "Lab",
-        "9lab",
-        "a_b",
-        "lab-",
-        "a;rm",
-        "ä",
-        "x" * 32,
-        "a b",
-        "a\n",
-        None,
-        7,
-        [],
-    )
-]
-BAD += [("root_gb", value) for value in ("", "7", 16385, -1, 8.5, True, "1e3", None, "٣٠", " ")]
-BAD += [("data_gb", value) for value in (0, "0x10", [100], "100 GB")]
-BAD += [("region", value) for value in ("", "useast1", "us-east-1a", "us-east-1;")]
-BAD += [("instance_type", value) for value in ("", "g4dn", "G4dn.xlarge", "g4dn.xlarge ", "$(id)")]
-BAD += [("image", value) for value in ("", "debian", "ami-", "ami-XYZ", 13)]
-BAD += [("image_user", value) for value in ("Root", "a b", "-x")]
-BAD += [("bucket", value) for value in ("ab", "My-Bucket", "a..b", "192.168.0.1", "-abc", "a" * 64)]
-BAD += [
-    ("allowed_cidrs", value)
-    for value in (
-        ["1.2.3.4"],
-        ["1.2.3.4/33"],
-        ["10.0.0.1/8"],
-        ["::/0"],
-        ["x/8"],
-        {"a": 1},
-        [7],
-        None,
-    )
-]
-BAD += [("open_ports", value) for value in ([], [80], [22, 0], [22, 70000], "22,x")]
-BAD += [("zone", value) for value in ("a", "us-east-1", "us-west-2a")]
-BAD += [("subnet_id", value) for value in ("subnet", "vpc-0123456789abcdef0")]
+VALUES: dict[str, list[Any]] = {
+    "name": [
+        "", "Lab", "9lab", "a_b", "lab-", "a;rm", "ä", "x" * 32, "a b", "a\n", None, 7, [],
+    ],
+    "root_gb": ["", "7", 16385, -1, 8.5, True, "1e3", None, "٣٠", " "],
+    "data_gb": [0, "0x10", [100], "100 GB"],
+    "region": ["", "useast1", "us-east-1a", "us-east-1;"],
+    "instance_type": ["", "g4dn", "G4dn.xlarge", "g4dn.xlarge ", "$(id)"],
+    "image": ["", "debian", "ami-", "ami-XYZ", 13],
+    "image_user": ["Root", "a b", "-x"],
+    "bucket": ["ab", "My-Bucket", "a..b", "192.168.0.1", "-abc", "a" * 64],
+    "allowed_cidrs": [
+        ["1.2.3.4"], ["1.2.3.4/33"], ["10.0.0.1/8"], ["::/0"], ["x/8"], {"a": 1}, [7], None,
+    ],
+    "open_ports": [[], [80], [22, 0], [22, 70000], "22,x"],
+    "zone": ["a", "us-east-1", "us-west-2a"],
+    "subnet_id": ["subnet", "vpc-0123456789abcdef0"],
+}  # fmt: skip
+BAD = [(name, value) for name, values in VALUES.items() for value in values]
 
 
 @pytest.mark.parametrize(("name", "value"), BAD)
