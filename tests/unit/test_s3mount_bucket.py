@@ -112,6 +112,7 @@ REFUSALS = [
     (
         403,
         error("RequestTimeTooSkewed"),
+        {},
         r"^The clock of this host is (\d+ s )?off and S3 refuses its requests: set it with ",
     ),
     (500, "oops", {}, r"answers 500 HTTP 500\.$"),
@@ -137,9 +138,10 @@ def test_asks_for_one_key_under_the_prefix_and_signs() -> None:
         assert Client(bucket, KEYS).check() is False
         Client(bucket, KEYS).make_prefix()
         Client(bucket, None).check()
-    (_, list_path, headers), _, (put, put_path, _), (_, _, anonymous) = server.asked
+    (_, list_path, headers), _, (put, put_path, put_headers), (_, _, anonymous) = server.asked
     assert list_path == "/b/?list-type=2&max-keys=1&prefix=a%20b%2Fp%2F"
     assert headers["authorization"].startswith("AWS4-HMAC-SHA256 Credential=KEY/")
+    assert put_headers["content-type"] == "application/x-directory"
     assert (put, put_path) == ("PUT", "/b/a%20b/p/")
     assert "authorization" not in anonymous
 

@@ -108,16 +108,20 @@ def test_locks_and_unlocks_a_folder(tmp_path: Path) -> None:
     folder.rmdir()
 
 
-def test_kills_only_a_daemon_that_is_seen_broken_twice(
+def test_kills_only_a_daemon_that_stays_silent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(names, "RUN_FOLDER", tmp_path / "run")
     killed: list[str] = []
     watcher = keeper.Watcher("/s3", killed.append)
     ok, hung, degraded = Health(State.OK), Health(State.HUNG), Health(State.DEGRADED, "EIO")
-    for health in (ok, hung, ok, hung, degraded, Health(State.ABSENT), hung):
+    for health in (ok, hung, hung, ok, hung, degraded, Health(State.ABSENT), hung, hung):
         watcher.look(health)
+    for _ in range(5):
+        watcher.look(Health(State.STACKED))
     assert killed == []
+    watcher.look(hung)
+    watcher.look(hung)
     watcher.look(hung)
     assert killed == ["/s3"]
     watcher.look(degraded)

@@ -81,7 +81,9 @@ class Client:
     def _ask(self, method: str, key: str = "", query: str = "") -> str:
         url = self.bucket.url(key, query)
         body = b"" if method == "PUT" else None
-        headers = {} if body is None else {"content-length": "0"}
+        # The type is what tells s3fs that the object is a folder.
+        folder = {"content-length": "0", "content-type": "application/x-directory"}
+        headers = {} if body is None else folder
         if self.credentials:
             headers = signed_headers(
                 method,

@@ -19,7 +19,10 @@ from .cache import trim
 from .probe import Health, State, probe
 
 FSTAB = Path("/etc/fstab")
-_BETWEEN_PROBES = 2.0  # seconds; a hang is seen twice before the daemon is killed
+_BETWEEN_PROBES = 1.0  # seconds
+# A daemon is killed only when it was silent so often: what is open is lost with it, and a
+# host that computes at its limit is slow, not hung.
+_SILENCES = 3
 _BETWEEN_BUCKET_PROBES = 300.0  # each costs a handful of requests
 _BETWEEN_TRIMS = 60.0
 _DEADLINE = 4.0
@@ -102,8 +105,9 @@ class Watcher:
             sys.stdout.flush()
             _write_state(self.path, health)
         self.last = health
-        self.broken = self.broken + 1 if health.broken else 0
-        if self.broken > 1:
+        # Not for a second mount over it: the daemon is well, and killing it would lose files.
+        self.broken = self.broken + 1 if health.state in (State.HUNG, State.DEAD) else 0
+        if self.broken >= _SILENCES:
             self.broken = 0
             self.kill(self.path)
 
