@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ REBOOTED = 129  # 128 + SIGHUP: what PID 1 of a container dies of at reboot(REST
 SWITCHED_OFF = 130  # 128 + SIGINT: at reboot(POWER_OFF) and reboot(HALT)
 HALTED = "Halting system."  # the stop signal halts; `poweroff` and `shutdown` power off
 LAST_LINES = 15
+LOOKS = 10
+LOOK_EVERY_S = 0.2
 LOG_BYTES = "2m"
 LOOP_DEVICES = "b 7:* rwm"
 CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "SYS_BOOT", "MKNOD")
@@ -100,6 +103,15 @@ class Containers:
 
     def create(self, machine: Machine, folder: Path) -> None:
         """Make the container of a machine; it is not started. Raises SandboxError."""
+        try:
+            self._create(machine, folder)
+        except MissingError:  # the image
+            raise
+        except SandboxError:
+            if not _comes_true(lambda: self.state(machine.instance_id) is not None):
+                raise
+
+    def _create(self, machine: Machine, folder: Path) -> None:
         short, _, domain = machine.hostname.partition(".")
         network = self._settings.label
         version_two = str(self._info.get("CgroupVersion", "1")) == "2"
@@ -192,18 +204,26 @@ class Containers:
         """Make the slot's network if it is not there. Raises SandboxError."""
         subnet = str(self._settings.vpc_network)
         name = self._settings.label
-        with explained(f"making the network {name} of {subnet}"):
-            for network in self._client.networks.list(names=[name]):
-                if network.name == name:
-                    return
-            pool = IPAMPool(subnet=subnet, gateway=self.gateway)
-            self._client.networks.create(
-                name,
-                driver="bridge",
-                ipam=IPAMConfig(pool_configs=[pool]),
-                options={"com.docker.network.bridge.name": self.bridge},
-                labels={SLOT_LABEL: name},
-            )
+        if self._has_network():
+            return
+        pool = IPAMPool(subnet=subnet, gateway=self.gateway)
+        try:
+            with explained(f"making the network {name} of {subnet}"):
+                self._client.networks.create(
+                    name,
+                    driver="bridge",
+                    ipam=IPAMConfig(pool_configs=[pool]),
+                    options={"com.docker.network.bridge.name": self.bridge},
+                    labels={SLOT_LABEL: name},
+                )
+        except SandboxError:
+            if not _comes_true(self._has_network):
+                raise
+
+    def _has_network(self) -> bool:
+        with explained("looking for the network"):
+            found = self._client.networks.list(names=[self._settings.label])
+        return any(network.name == self._settings.label for network in found)
 
     def remove_network(self) -> None:
         """Remove the slot's network."""
@@ -271,6 +291,15 @@ class Containers:
         return self._facts
 
 
+def _comes_true(there: Callable[[], bool]) -> bool:
+    """Wait a little: Docker may still be at what a process that was killed asked for."""
+    for _ in range(LOOKS):
+        if there():
+            return True
+        time.sleep(LOOK_EVERY_S)
+    return False
+
+
 class MissingError(SandboxError):
     """Docker does not know the thing asked about."""
 
@@ -281,7 +310,7 @@ def explained(doing: str) -> Iterator[None]:
     try:
         yield
     except docker.errors.ImageNotFound as error:
-        raise SandboxError(
+        raise MissingError(
             f"{doing} failed: the image is not there; make it: python -m sandbox image 13 12"
             f" ({error.explanation})"
         ) from error

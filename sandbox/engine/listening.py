@@ -6,7 +6,7 @@ from pathlib import Path
 
 LISTEN = "0A"  # the state TCP_LISTEN in /proc/net/tcp
 IPV4_BYTES = 4
-MAPPED = bytes(8) + b"\0\0\xff\xff"  # an IPv4 address in IPv6 clothes
+MAPPED = bytes(8) + b"\xff\xff\0\0"  # an IPv4 address in IPv6 clothes, as /proc turns it
 V6_LOOPBACK = bytes(12) + b"\1\0\0\0"
 V4_LOOPBACK = 127  # the first byte of 127.0.0.0/8, printed last
 

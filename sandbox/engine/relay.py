@@ -69,6 +69,7 @@ class Relay:
         self._admit = admit
         self._mark = mark
         self._connections: set[asyncio.StreamWriter] = set()
+        self._cut = False
         self._server = loop.call(asyncio.start_server(self._serve, sock=listening, limit=CHUNK))
 
     def close(self, *, cut: bool) -> None:
@@ -79,6 +80,7 @@ class Relay:
 
         self._loop.call(work())
         if cut:
+            self._cut = True  # for those on their way in
             self.cut()
 
     def cut(self) -> None:
@@ -98,6 +100,8 @@ class Relay:
                 return
             far_reader, far = await self._connect()
             self._connections.add(far)
+            if self._cut:
+                raise ConnectionAbortedError
             await asyncio.gather(_pump(reader, far), _pump(far_reader, writer))
         except (OSError, TimeoutError, asyncio.CancelledError):
             # To the client it is what it would be on the wire: a reset, no orderly end.

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.sandbox
 IDENTITY = "cat /etc/machine-id /etc/ssh/ssh_host_*_key.pub"
 CLOUD_CONFIG = b"""#cloud-config
 users: [default, {name: eve}]
-write_files: [{path: /srv/written, content: by cloud-init}]
+write_files: [{path: /srv/written, content: "by cloud-init\\n"}]
 runcmd: [[touch, /srv/ran]]
 """
 
@@ -42,9 +42,8 @@ def test_cloud_config_is_for_cloud_init(lab: Bench, release: str) -> None:
     )
     lab.converge(machine)
     assert "status: done" in lab.output(machine, "sudo cloud-init status --wait")
-    assert lab.output(machine, "cat /srv/written; ls /srv/ran; id -u eve; sudo id -u").split() == [
-        *["by", "cloud-init", "/srv/ran", "1001", "0"]
-    ]
+    told = lab.output(machine, "cat /srv/written; ls /srv/ran; id -u eve; sudo id -u")
+    assert told.splitlines() == ["by cloud-init", "/srv/ran", "1001", "0"]
     assert lab.output(machine, "systemctl --failed --no-legend --no-pager") == ""
     lab.remove(machine)
 
