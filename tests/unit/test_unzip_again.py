@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.lab.errors import LabError
 from ansible.module_utils.lab.unzip import place, pool, task
+from ansible.module_utils.lab.unzip.dest import hold_dest
 from ansible.module_utils.lab.unzip.worker import Modes, Worker
 
 from .unzip_kit import STATE, Part, contents, make_zip, request, unpack
@@ -236,11 +237,12 @@ def test_what_is_no_file_is_never_replaced(
     dest = tmp_path / "dest"
     dest.mkdir()
     place_of_file = dest / "top.txt"
-    {
-        "link": lambda: place_of_file.symlink_to(tmp_path / "elsewhere"),
-        "folder": place_of_file.mkdir,
-        "fifo": lambda: os.mkfifo(place_of_file),
-    }[what]()
+    if what == "link":
+        place_of_file.symlink_to(tmp_path / "elsewhere")
+    elif what == "folder":
+        place_of_file.mkdir()
+    else:
+        os.mkfifo(place_of_file)
     with pytest.raises(LabError, match=r"top.txt: is .* where a file is to go"):
         unpack(archive, dest, overwrite=overwrite)
     assert not (tmp_path / "elsewhere").exists()
@@ -288,7 +290,7 @@ def test_file_that_appears_meanwhile_is_kept(
 def test_archive_that_changes_meanwhile(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    true_pool = task.run_pool
+    true_pool = pool.run_pool
 
     def run_pool(*given: Any) -> pool.Done:
         done = true_pool(*given)
@@ -316,6 +318,10 @@ def _full() -> None:
     raise OSError(28, "No space left on device")
 
 
+def _bug() -> None:
+    raise ZeroDivisionError
+
+
 def _out_of_memory() -> None:
     raise MemoryError
 
@@ -327,7 +333,7 @@ FAILURES: dict[str, tuple[Callable[[], None], str]] = {
     ),
     "ended": (lambda: os.kill(os.getpid(), signal.SIGTERM), "killed by signal 15"),
     "exit": (lambda: os._exit(3), "ended with status 3"),
-    "bug": (lambda: None + 1, "ended with status 1"),
+    "bug": (_bug, "ended with status 1"),
     "disk full": (_full, "the disk is full"),
     "no memory": (_out_of_memory, "ran out of memory"),
 }
@@ -442,7 +448,7 @@ def test_second_run_at_once_says_who_holds_dest(
     monkeypatch.setattr(task, "_PATIENCE", 0.2)
     dest = tmp_path / "dest"
     with (
-        task.hold_dest(str(dest), 0o755, 0),
+        hold_dest(str(dest), 0o755, 0),
         pytest.raises(LabError, match=rf"another run \(process {os.getpid()}\) has been unpacking"),
     ):
         unpack(archive, dest)

@@ -36,6 +36,12 @@ def names(*given: bytes) -> bytes:
     return make_zip([GOOD, *(Part(name, name) for name in given)])
 
 
+def altered(data: bytes, at: int, value: int) -> bytes:
+    changed = bytearray(data)
+    changed[at] = value
+    return bytes(changed)
+
+
 def end64(start: int = 0, before: bytes = b"") -> bytes:
     """An archive without members that has zip64 end records."""
     record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 0, 0, 0, 0)
@@ -45,7 +51,7 @@ def end64(start: int = 0, before: bytes = b"") -> bytes:
     )
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[bytes, str | None]] = {
     "empty": (b"", "is empty"),
     "html": (b"<!DOCTYPE html><p>sign in", "web page"),
     "s3 error": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "AccessDenied"),
@@ -146,7 +152,7 @@ REFUSED = {
         "overlaps",
     ),
     "overlap by the local extra field": (
-        bytearray(make_zip([Part(b"a", b"\0\0\0\0four", method=0), GOOD])),
+        altered(make_zip([Part(b"a", b"\0\0\0\0four", method=0), GOOD]), 28, 4),  # its length
         "overlaps",
     ),
     "hidden member": (
@@ -210,10 +216,8 @@ REFUSED = {
         ),
         "climbs",
     ),
-    "split": (bytearray(make_zip([GOOD])), "split"),
+    "split": (altered(make_zip([GOOD]), -18, 1), "split"),  # the number of this disk
 }
-REFUSED["split"][0][-18] = 1  # the number of this disk
-REFUSED["overlap by the local extra field"][0][28] = 4  # its length
 
 
 @pytest.mark.parametrize("workers", [1, 2, 8])

@@ -18,7 +18,9 @@ from library import parallel_unzip
 from .unzip_kit import Part, make_zip
 
 
-def call(capsys: pytest.CaptureFixture[str], check: bool = False, **params: Any) -> dict[str, Any]:
+def call(
+    capsys: pytest.CaptureFixture[str], *, check: Any = False, **params: Any
+) -> dict[str, Any]:
     with patch_module_args(params | {"_ansible_check_mode": check}), pytest.raises(SystemExit):
         parallel_unzip.main()
     result: dict[str, Any] = json.loads(capsys.readouterr().out)

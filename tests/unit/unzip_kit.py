@@ -58,7 +58,7 @@ def make_zip(parts: Sequence[Part], prefix: bytes = b"", comment: bytes = b"", *
     for part in parts:
         offset = len(out) - len(prefix)
         body = part.body()
-        true = {
+        true: dict[str, Any] = {
             "crc": zlib.crc32(part.data),
             "packed": len(body),
             "size": len(part.data),
