@@ -15,6 +15,7 @@ from sandbox.model import Machine
 HERE = Path(__file__).resolve().parent
 GUEST_FOLDER = "/run/sandbox"
 BANNER = "sandbox: the machine starts\n"  # the first line that init.sh prints
+GUEST_SCRIPTS = ("attach", "detach", "flush")
 SCRIPT = "script"
 CLOUD_INIT = "cloud-init"
 NOTHING = "nothing"
@@ -64,7 +65,7 @@ class Attachment:
 
     @property
     def arguments(self) -> list[str]:
-        """What the scripts attach and detach take."""
+        """What the scripts in GUEST_SCRIPTS take."""
         return [self.device, str(self.loop.major), str(self.loop.minor), self.volume_id]
 
 
@@ -87,7 +88,7 @@ def prepare(folder: Path, machine: Machine, attachments: Iterable[Attachment]) -
     quoted = "".join(f"{name}={shlex.quote(value)}\n" for name, value in settings.items())
     _write(folder / "settings", quoted)
     _write(folder / "init", (HERE / "init.sh").read_text())
-    for name in ("attach", "detach"):
+    for name in GUEST_SCRIPTS:
         _write(folder / name, (HERE / f"{name}.sh").read_text())
     _write(folder / "authorized_keys", "".join(f"{key.strip()}\n" for key in machine.public_keys))
     _write(folder / "resolv.conf", resolv_conf())

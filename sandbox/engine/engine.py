@@ -138,8 +138,9 @@ class DockerEngine:
         """See sandbox.model.Engine."""
         with self._lock:
             for instance_id in list(self._services):
-                if any(one.volume_id == volume_id for one in self._attached(instance_id)):
-                    self._containers.run(instance_id, ["sync"])
+                for one in self._attached(instance_id):
+                    if one.volume_id == volume_id:
+                        self._run_script(instance_id, "flush", one)
             self._volumes.create_snapshot(snapshot_id, volume_id)
 
     def delete_snapshot(self, snapshot_id: str) -> None:

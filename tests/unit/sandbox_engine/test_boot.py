@@ -92,9 +92,9 @@ def test_name_servers_that_a_container_can_reach(
     assert boot.resolv_conf(places) == text
 
 
-@pytest.mark.parametrize("name", ["init.sh", "attach.sh", "detach.sh"])
+@pytest.mark.parametrize("name", ["init", *boot.GUEST_SCRIPTS])
 def test_the_scripts_are_of_any_posix_shell(name: str) -> None:
-    done = subprocess.run(["sh", "-n", boot.HERE / name], capture_output=True, check=False)
+    done = subprocess.run(["sh", "-n", boot.HERE / f"{name}.sh"], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
 
 

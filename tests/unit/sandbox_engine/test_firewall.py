@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from sandbox.engine.firewall import Segment, ruleset
+from sandbox.engine.firewall import Firewall, Segment, ruleset
+from sandbox.errors import SandboxError
 from sandbox.model import IngressRule, Machine
 
 from .kit import machine, tcp
@@ -73,3 +74,24 @@ def test_nft_takes_the_text(machines: list[Machine]) -> None:
         ["nft", "--check", "-f", "-"], input=text, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_without_nft_it_goes_on_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("sandbox.engine.firewall.shutil.which", lambda _: None)
+    firewall = Firewall(SEGMENT)
+    firewall.apply([machine()], {})
+    firewall.apply([machine(), OTHER], {})
+    firewall.remove()
+    assert not firewall.isolates
+    assert len(caplog.records) == 1
+    assert "nft is not installed" in caplog.text
+
+
+def test_without_nft_a_taken_port_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandbox.engine.firewall.shutil.which", lambda _: None)
+    with pytest.raises(
+        SandboxError, match=r"another program .* listens at 127\.77\.0\.5:22, and nft"
+    ):
+        Firewall(SEGMENT).apply([machine()], {("127.77.0.5", 22): 40000})
