@@ -19,6 +19,8 @@ from tests.e2e.conftest import KEPT, Lab
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 TRAIN = "/data/notebooks/examples/train_fashion_mnist.py"
+# What a container on a machine without a GPU cannot show; each says so.
+NOT_IN_A_CONTAINER = {"instance store", "clock is synchronised", "GPU driver", "torch on the GPU"}
 EXPECTED_IMAGES = {"train": 60_000, "test": 10_000}
 
 
@@ -79,8 +81,8 @@ def test_everything_on_the_host_was_proved(lab: Lab) -> None:
     statuses = Counter(result["status"] for result in report["results"])
     assert statuses["failed"] == 0
     assert statuses["ok"] >= 15
-    skipped = [result for result in report["results"] if result["status"] == "skipped"]
-    assert all("GPU" in result["detail"] for result in skipped), skipped
+    skipped = {result["check"] for result in report["results"] if result["status"] == "skipped"}
+    assert skipped == NOT_IN_A_CONTAINER
 
 
 def test_the_images_are_there(lab: Lab) -> None:
