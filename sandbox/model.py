@@ -96,7 +96,7 @@ class Engine(Protocol):
         """Delete an image made by create_image."""
 
     def console_output(self, instance_id: str) -> str:
-        """What the machine has printed on its console since its last start."""
+        """Give what the machine has printed on its console since its last start."""
 
     def close(self) -> None:
         """Let go of sockets and threads; containers stay as they are."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import ansible_collections.amazon.aws as aws
 import pytest
 import yaml
+from ansible_collections.amazon import aws
 
 from tests.contract.conftest import ROOT
 
