@@ -22,6 +22,7 @@ def say(check: str, well: bool, detail: str) -> None:
     """Print one result."""
     status = "ok" if well else "failed"
     sys.stdout.write(json.dumps({"check": check, "status": status, "detail": detail}) + "\n")
+    sys.stdout.flush()  # before the child that runs as the user prints
 
 
 def try_as_user(path: str, write: bool) -> None:
