@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
 from sandbox.errors import SandboxError
+from sandbox.locks import MOTO_LOCK
 from sandbox.patches.signatures import FORM_BODY
 from sandbox.reconciler import Reconciler
 from sandbox.replies import Environ, StartResponse, error, service_of
@@ -70,7 +71,8 @@ class Application:
         fields = _form(environ)
         action = fields.get("Action", [""])[0] or _json_action(environ)
         if not action or action.startswith(READS) or fields.get("DryRun") == ["true"]:
-            return self.moto(environ, start_response)
+            with MOTO_LOCK:
+                return [b"".join(self.moto(environ, start_response))]
         return self._change(environ, start_response, action, fields)
 
     def _change(
@@ -82,7 +84,8 @@ class Application:
     ) -> Iterable[bytes]:
         with self.reconciler.lock:
             reply = Reply()
-            body = b"".join(self.moto(environ, reply))
+            with MOTO_LOCK:
+                body = b"".join(self.moto(environ, reply))
             if reply.succeeded:
                 try:
                     if action == "RebootInstances":

@@ -186,7 +186,7 @@ def _ini(section: str, values: Mapping[str, str]) -> bytes:
 
 def _uv_toml(index_url: str | None) -> bytes:
     # The certificates of the machine, not the ones that uv was built with.
-    lines = ["native-tls = true"]
+    lines = ["system-certs = true"]
     if index_url:
         lines += ["[[index]]", f'url = "{index_url}"', "default = true"]
     return ("\n".join(lines) + "\n").encode()

@@ -13,6 +13,7 @@ from moto.ec2.models import ec2_backends
 from moto.iam.models import iam_backends
 from moto.sts.models import sts_backends
 
+from sandbox.locks import MOTO_LOCK
 from sandbox.model import Metadata, MetadataOptions
 from sandbox.settings import ACCOUNT_ID
 
@@ -37,7 +38,11 @@ def metadata_of(instance_id: str, keep: Callable[[], None]) -> Metadata:
 
     `keep` is called before new credentials are told, so that they outlive this process.
     """
-    instance = find_instance(instance_id)
+    with MOTO_LOCK:
+        return _metadata(find_instance(instance_id), keep)
+
+
+def _metadata(instance: Any, keep: Callable[[], None]) -> Metadata:
     options = instance.metadata_options
     tree: dict[str, str | bytes] = {f"meta-data/{k}": v for k, v in _basics(instance).items()}
     tree |= {f"meta-data/{k}": v for k, v in _network(instance).items()}

@@ -11,6 +11,7 @@ from typing import Any
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.instances import StateReason
 
+from sandbox.locks import MOTO_LOCK
 from sandbox.metadata import find_instance, public_key_of, user_data_of
 from sandbox.model import Engine, IngressRule, Machine
 from sandbox.settings import ACCOUNT_ID
@@ -58,8 +59,9 @@ class Reconciler:
             # Asked again: a call that was under way may have stopped or started one itself.
             instances = [self._instance(i) for i in sorted(self.engine.powered_off())]
             running = [i for i in instances if i is not None and i.state == "running"]
-            for instance in running:
-                _power_off(instance)
+            with MOTO_LOCK:
+                for instance in running:
+                    _power_off(instance)
             if running:
                 self._converged = None
                 self.step()
@@ -151,9 +153,10 @@ def _data_volumes(backend: Any) -> Iterator[Any]:
 
 def desired_machines() -> list[Machine]:
     """Describe all instances of all regions that are not terminated, in the order of launch."""
-    instances = [instance for backend in _backends() for instance in _live_instances(backend)]
-    members = _members_of_groups(instances)
-    return [_machine(instance, members) for instance in instances]
+    with MOTO_LOCK:
+        instances = [instance for backend in _backends() for instance in _live_instances(backend)]
+        members = _members_of_groups(instances)
+        return [_machine(instance, members) for instance in instances]
 
 
 def _members_of_groups(instances: list[Any]) -> dict[str, list[str]]:
