@@ -73,14 +73,15 @@ def run_a_cell(page: Page, address: str) -> None:
 def run_the_example(page: Page, address: str) -> None:
     """Run the example notebook from top to bottom and keep a picture of it."""
     page.goto(f"{address}/lab/tree/{NOTEBOOK}")
-    expect(page.locator(".jp-Notebook .jp-Cell").first).to_be_visible()
-    page.locator(".jp-Notebook").first.click()
+    # Until its kernel is there, a notebook's cells would run into nothing.
+    expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_visible()
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.locator("[data-command='runmenu:run-all']").click()
     pictures = page.locator(".jp-OutputArea-output img")
     expect(pictures.nth(1)).to_be_attached()
-    assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
-    pictures.last.scroll_into_view_if_needed()
+    for kind in ("stderr", "error"):
+        assert page.locator(f"[data-mime-type='application/vnd.jupyter.{kind}']").count() == 0
+    pictures.nth(1).scroll_into_view_if_needed()
     page.wait_for_timeout(2000)  # for the page to settle before its picture is taken
     page.screenshot(path=KEPT / "jupyter.png")
 
