@@ -59,12 +59,17 @@ def log_in(page: Page, address: str, password: str) -> None:
     page.locator("#login_submit, button[type=submit]").first.click()
 
 
+def wait_for_kernel(page: Page) -> None:
+    """Until its kernel is there, a notebook's cells would run into nothing."""
+    expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_visible()
+
+
 def run_a_cell(page: Page, address: str) -> None:
     """Open a new notebook from the launcher, run one cell, see what it prints."""
     page.goto(f"{address}/lab?reset")
     page.locator(".jp-LauncherCard[data-category=Notebook]").first.click()
-    cell = page.locator(".jp-Notebook .jp-Cell .cm-content").first
-    cell.click()
+    wait_for_kernel(page)
+    page.locator(".jp-Notebook .jp-Cell .cm-content").first.click()
     page.keyboard.type(CELL)
     page.keyboard.press("Shift+Enter")
     expect(page.locator(".jp-OutputArea-output", has_text="sum 5050")).to_be_visible()
@@ -73,8 +78,7 @@ def run_a_cell(page: Page, address: str) -> None:
 def run_the_example(page: Page, address: str) -> None:
     """Run the example notebook from top to bottom and keep a picture of it."""
     page.goto(f"{address}/lab/tree/{NOTEBOOK}")
-    # Until its kernel is there, a notebook's cells would run into nothing.
-    expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_visible()
+    wait_for_kernel(page)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.locator("[data-command='runmenu:run-all']").click()
     pictures = page.locator(".jp-OutputArea-output img")
