@@ -15,9 +15,10 @@ OURS = "AKIAGPULABSANDBOX000"
 def of_account(number: int) -> str:
     """An access key as AWS makes it for an account (and moto for its own)."""
     from moto.iam.utils import generate_access_key_id_from_account_id  # noqa: PLC0415
+    from moto.moto_api._internal import mock_random  # noqa: PLC0415
 
-    key: str = generate_access_key_id_from_account_id(f"{number:012d}", "AKIA")
-    return key[:12] + "EXAMPLE7"  # the rest is random, and a test's name must not be
+    mock_random.seed(number)  # the key is part of a test's name, which must not be random
+    return generate_access_key_id_from_account_id(f"{number:012d}", "AKIA")
 
 
 @pytest.mark.parametrize("key", [OURS, "testing", of_account(123456789012), ""])

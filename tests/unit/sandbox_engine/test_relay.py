@@ -105,9 +105,14 @@ def test_who_is_not_admitted_gets_nothing(loop: Loop) -> None:
 
 
 def test_closing_leaves_or_cuts_what_is_open(loop: Loop) -> None:
-    with server(lambda connection: connection.sendall(read_all(connection))) as target:
+    def greet_and_echo(connection: socket.socket) -> None:
+        connection.sendall(b"!")
+        connection.sendall(read_all(connection))
+
+    with server(greet_and_echo) as target:
         made, place = relay(loop, target)
         with socket.create_connection(place, 10) as client:
+            assert client.recv(1) == b"!"  # the relay has taken it, not only the kernel
             client.sendall(b"before ")
             made.close(cut=False)
             with pytest.raises(ConnectionRefusedError):
