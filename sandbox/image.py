@@ -30,8 +30,6 @@ RECIPE_LABEL = "gpulab.recipe"
 HERE = Path(__file__).resolve().parent
 LOCAL_CAS = Path("/usr/local/share/ca-certificates")
 SYSTEM_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
-MIRROR = "http://deb.debian.org/debian"
-SECURITY_MIRROR = "http://deb.debian.org/debian-security"
 PULL_TIMEOUT_S = 120
 
 
@@ -54,7 +52,7 @@ def build(release: str) -> str:
     if _recipe_of(client, reference) == recipe:
         return reference
     arguments = {"BASE": _base(client, release), "SUITE": SUITES[release]}
-    arguments |= {"MIRROR": MIRROR, "SECURITY_MIRROR": SECURITY_MIRROR}
+    arguments |= {"MIRROR": _mirror("debian"), "SECURITY_MIRROR": _mirror("debian-security")}
     try:
         client.images.build(
             fileobj=_tar(files),
@@ -129,7 +127,8 @@ def _debootstrap(client: docker.DockerClient, release: str, reference: str) -> N
     repository, tag = reference.split(":")
     with tempfile.TemporaryDirectory(prefix="gpulab-base-") as folder:
         root = Path(folder, "root")
-        command = ["debootstrap", "--variant=minbase", SUITES[release], str(root), MIRROR]
+        command = ["debootstrap", "--variant=minbase", SUITES[release], str(root)]
+        command += [mirror] if (mirror := _mirror("debian")) else []
         log = Path(folder, "log")
         with log.open("wb") as stream:
             status = subprocess.run(command, stdout=stream, stderr=stream, check=False).returncode
@@ -148,6 +147,15 @@ def _debootstrap(client: docker.DockerClient, release: str, reference: str) -> N
         if tar.wait() or imported.returncode:
             raise ImageError(f"docker import of {reference} failed: {imported.stderr.strip()}")
     client.images.get(reference)
+
+
+def _mirror(archive: str) -> str:
+    """Find this machine's own mirror of an archive of Debian; empty where it has none."""
+    if not shutil.which("apt-get"):
+        return ""
+    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return next((u.rstrip("/") for u in listed.split() if u.endswith(f"/{archive}/")), "")
 
 
 def _overlay() -> dict[str, bytes]:
