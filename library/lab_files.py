@@ -36,6 +36,10 @@ options:
         description: The group.
         type: str
         default: root
+      keep:
+        description: One that is there is somebody's, and is left as it is.
+        type: bool
+        default: false
   files:
     description: Files.
     type: list
@@ -90,6 +94,7 @@ WHERE: dict[str, Any] = {
     "mode": {"type": "str", "required": True},
     "owner": {"type": "str", "default": "root"},
     "group": {"type": "str", "default": "root"},
+    "keep": {"type": "bool", "default": False},
 }
 ARGUMENTS: dict[str, Any] = {
     "folders": {"type": "list", "elements": "dict", "default": [], "options": WHERE},
@@ -166,6 +171,15 @@ def write(module: AnsibleModule, path: Path, content: bytes, private: bool) -> N
     module.atomic_move(name, str(path))
 
 
+def to_place(module: AnsibleModule, kind: str) -> list[dict[str, Any]]:
+    """Pick what this run answers for: all but those to keep that are there."""
+    return [
+        wanted
+        for wanted in module.params[kind]
+        if not (wanted["keep"] and Path(wanted["path"]).exists())
+    ]
+
+
 def main() -> None:
     """Run as an Ansible module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
@@ -174,9 +188,9 @@ def main() -> None:
             refuse(module, Path(wanted["path"]), folder)
     diffs: list[Diff] = []
     written: list[str] = []
-    for wanted in module.params["folders"]:
+    for wanted in to_place(module, "folders"):
         diffs += place_folder(module, wanted)
-    for wanted in module.params["files"]:
+    for wanted in to_place(module, "files"):
         found, changed = place_file(module, wanted)
         diffs += found
         written += [wanted["path"]] if changed else []
