@@ -24,6 +24,9 @@ USAGE = """The sandbox: an AWS on this machine, for the lab's playbooks and test
   image 13 12 build the hosts' images
   serve       run the server in the foreground
 """
+# What lab_image means unless it is set; the image of another release takes its minutes when
+# somebody asks for it by `image`.
+DEFAULT_RELEASE = "13"
 COMMANDS = ("up", "env", "status", "reset", "down", "image", "serve")
 
 
@@ -70,6 +73,7 @@ def _run(command: str, releases: list[str]) -> None:
 
 def _up(settings: Settings) -> None:
     preflight.check(os.environ)
+    _make_images([DEFAULT_RELEASE])
     process.start(settings)
     _print_environment(settings)
 
@@ -107,14 +111,18 @@ def _serve(settings: Settings) -> None:
 
 
 def _image(releases: list[str]) -> None:
-    from sandbox.image import ImageError, build  # noqa: PLC0415  it needs the Docker SDK
-
     preflight.check_machine()
-    for release in releases or ["13", "12"]:
-        try:
-            print(build(release))
-        except ImageError as error:
-            raise SandboxError(str(error)) from error
+    for reference in _make_images(releases):
+        print(reference)
+
+
+def _make_images(releases: Sequence[str]) -> list[str]:
+    from sandbox.image import SUITES, ImageError, build  # noqa: PLC0415  it needs the Docker SDK
+
+    try:
+        return [build(release) for release in releases or SUITES]
+    except ImageError as error:
+        raise SandboxError(str(error)) from error
 
 
 def _status(settings: Settings) -> None:

@@ -51,6 +51,7 @@ def build(release: str) -> str:
     recipe = _digest(release, files)
     if _recipe_of(client, reference) == recipe:
         return reference
+    print(f"sandbox: making the image {reference} (once; about two minutes)", file=sys.stderr)
     arguments = {"BASE": _base(client, release), "SUITE": SUITES[release]}
     arguments |= {"MIRROR": _mirror("debian"), "SECURITY_MIRROR": _mirror("debian-security")}
     try:
@@ -210,21 +211,3 @@ def _apt_conf() -> bytes:
         dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False)
         lines += re.findall(r"^Acquire::https?::.*;$", dump.stdout, re.MULTILINE)
     return ("\n".join(dict.fromkeys(lines)) + "\n").encode()
-
-
-def main(arguments: list[str]) -> int:
-    """Build the releases named (13 when none is)."""
-    if os.geteuid() != 0:
-        print("sandbox image: run it as root (debootstrap needs it)", file=sys.stderr)
-        return 1
-    try:
-        for release in arguments or ["13"]:
-            print(build(release))
-    except ImageError as error:
-        print(f"sandbox image: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

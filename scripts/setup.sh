@@ -23,9 +23,14 @@ install() {
     die "$program is missing: install $* (on Debian or Ubuntu: sudo apt-get install $*), then run the same command again"
   fi
   say "installing $*"
+  mkdir -p .cache
+  log=$PWD/.cache/apt-$1.log
   [ -n "${apt_updated:-}" ] || apt-get update -qq
   apt_updated=1
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >"$log" 2>&1 || {
+    tail -n 20 "$log" >&2
+    die "installing $* failed (above; whole output: $log)"
+  }
 }
 
 find_python() {
@@ -56,7 +61,7 @@ setup_python() {
   say "installing the Python packages into .venv (once; about a minute)"
   rm -f .venv/.requirements
   [ -x .venv/bin/python ] || "$python" -m venv .venv
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+  .venv/bin/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt \
     $(for file in $requirements; do printf -- '-r %s ' "$file"; done)
   printf '%s\n' "$wanted" >.venv/.requirements
 }

@@ -51,7 +51,7 @@ unit() {
 molecule_scenarios() {
   local names=("$@")
   [ ${#names[@]} -gt 0 ] || mapfile -t names < <(find molecule -mindepth 2 -maxdepth 2 -name molecule.yml -printf '%h\n' | xargs -n1 basename | sort)
-  step 'images' python -m sandbox.image 13 12
+  step 'images' python -m sandbox image 13 12
   local results
   results=$(mktemp -d)
   printf '%s\n' "${names[@]}" | xargs -P "${GPULAB_TEST_JOBS:-2}" -I{} bash -c \
