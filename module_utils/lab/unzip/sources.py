@@ -1,4 +1,4 @@
-"""Which archives are meant by `src`, and how they are opened."""
+"""Which archives are meant by `src`, and how they are opened and read."""
 
 from __future__ import annotations
 
@@ -7,21 +7,106 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from ansible.module_utils.lab.errors import LabError
 
 _O_READ = os.O_RDONLY | os.O_CLOEXEC
 
 
+class Reader(Protocol):
+    """An opened archive, for one process that opened it itself (after a fork), and one thread.
+
+    Both reads raise LabError where the archive cannot be read any more, OSError for a file.
+    """
+
+    def read_at(self, length: int, offset: int) -> bytes:
+        """Up to `length` bytes from `offset`, short only at the archive's end."""
+
+    def read_into(self, view: memoryview, offset: int) -> int:
+        """Fill `view` from `offset`; gives the bytes read, short only at the archive's end."""
+
+    def close(self) -> None:
+        """Give back what it holds; a second call does nothing."""
+
+
+class Archive(Protocol):
+    """An archive as it was when the plan was made."""
+
+    @property
+    def path(self) -> str:
+        """How it is shown and noted: an absolute path, or an address without any secret."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    @property
+    def stamp(self) -> str:
+        """What tells it, beside its size, from another of that path: a file's time, an ETag."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether each read costs a round trip."""
+
+    def open(self) -> Reader:
+        """Open for reading; LabError if it is not the one that was planned with."""
+
+
 @dataclass(frozen=True)
-class Archive:
-    """A zip file as it was when the plan was made; `mtime_ns` in nanoseconds."""
+class Access:
+    """How addresses are reached; None is what the host's environment says, else AWS."""
+
+    region: str | None = None
+    endpoint: str | None = None
+    """URL of the S3 service."""
+    ca_bundle: str | None = None
+    """Path of certificates that are trusted as well as the host's own."""
+
+
+class FileReader(int):
+    """A file's descriptor, with the reads of a Reader."""
+
+    # An int only as long as the core hands it to os.pread and os.close.
+
+    def read_at(self, length: int, offset: int) -> bytes:
+        """Up to `length` bytes from `offset`, short only at the file's end."""
+        return read_at(self, length, offset)
+
+    def read_into(self, view: memoryview, offset: int) -> int:
+        """Fill `view` from `offset`; gives the bytes read, short only at the file's end."""
+        filled = 0
+        while filled < len(view):
+            count = os.preadv(self, [view[filled:]], offset + filled)
+            if not count:
+                break
+            filled += count
+        return filled
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self)
+
+
+@dataclass(frozen=True)
+class FileArchive:
+    """A zip file on the host; `mtime_ns` in nanoseconds."""
 
     path: str
     size: int
     mtime_ns: int
 
-    def open(self) -> int:
+    @property
+    def stamp(self) -> str:
+        """The time of its last change."""
+        return str(self.mtime_ns)
+
+    @property
+    def remote(self) -> bool:
+        """No: a read is a system call."""
+        return False
+
+    def open(self) -> FileReader:
         """Open for reading; LabError if the file is not the one that was planned with."""
         try:
             fd = os.open(self.path, _O_READ)
@@ -29,16 +114,21 @@ class Archive:
             raise unreadable(self.path, error) from error
         if _identity(os.fstat(fd)) != (self.size, self.mtime_ns):
             os.close(fd)
-            raise LabError(
-                f"{self.path}: changed while it was being unpacked; "
-                "nothing was moved into dest, run again once it is complete"
-            )
-        return fd
+            raise changed(self.path)
+        return FileReader(fd)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
     # Not the inode: FUSE gives a file of a mounted bucket another one after a while.
     return status.st_size, status.st_mtime_ns
+
+
+def changed(path: str) -> LabError:
+    """Say that an archive is not the one any more that the plan was made with."""
+    return LabError(
+        f"{path}: changed while it was being unpacked; "
+        "nothing was moved into dest, run again once it is complete"
+    )
 
 
 def unreadable(path: str, error: OSError) -> LabError:
@@ -48,7 +138,9 @@ def unreadable(path: str, error: OSError) -> LabError:
     )
 
 
-def find_archives(given: Iterable[str], recurse: bool) -> list[Archive]:
+def find_archives(
+    given: Iterable[str], recurse: bool, access: Access | None = None
+) -> list[Archive]:
     """Find the archives that paths of files or folders name, each once, sorted by path.
 
     A folder stands for the *.zip in it (with `recurse`, below it as well).
@@ -88,14 +180,14 @@ def _expand(name: str, recurse: bool) -> list[Path]:
     return archives
 
 
-def _look_at(path: Path) -> Archive:
+def _look_at(path: Path) -> FileArchive:
     try:
         status = path.stat()
     except OSError as error:
         raise unreadable(str(path), error) from error
     if not stat.S_ISREG(status.st_mode):
         raise LabError(f"{path}: is not a file; src takes zip files and folders of them")
-    return Archive(str(path), *_identity(status))
+    return FileArchive(str(path), *_identity(status))
 
 
 def read_at(fd: int, length: int, offset: int) -> bytes:
