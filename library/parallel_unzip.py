@@ -115,6 +115,11 @@ options:
     type: str
     choices: [auto, libdeflate, isal, zlib]
     default: auto
+  progress_file:
+    description:
+      - Set by the action plugin of the same name, which shows how far a run is; leave it unset.
+      - A path on the host for a small JSON file that is there while the module runs.
+    type: path
 attributes:
   check_mode:
     description: The archives' directories are read and compared with O(dest); nothing is written.
@@ -253,6 +258,7 @@ ARGUMENTS: dict[str, Any] = {
         },
     },
     "engine": {"type": "str", "choices": ["auto", "libdeflate", "isal", "zlib"], "default": "auto"},
+    "progress_file": {"type": "path"},
 }
 _MOST_WORKERS = 256
 _OCTAL = re.compile(r"0?[0-7]{3}")
