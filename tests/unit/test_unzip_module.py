@@ -76,8 +76,8 @@ def test_src(
     [
         ({"src": []}, "src: is empty"),
         ({"src": [""]}, "src: is empty"),
-        ({"src": "s3://bucket/key.zip"}, "is an address"),
-        ({"src": "https://example.org/a.zip"}, "is an address"),
+        ({"src": "s3://Bucket/key.zip"}, "is no S3 address"),
+        ({"src": "ftp://example.org/a.zip?token=hidden"}, "'ftp://example.org/a.zip' is no address"),
         ({"src": "/nowhere/a.zip"}, "cannot be read (No such file or directory)"),
         ({"src": "/dev/null"}, "is not a file"),
         ({"src": "{}/empty"}, "there is no *.zip in"),

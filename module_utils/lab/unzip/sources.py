@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -143,27 +143,35 @@ def find_archives(
 ) -> list[Archive]:
     """Find the archives that paths of files or folders name, each once, sorted by path.
 
-    A folder stands for the *.zip in it (with `recurse`, below it as well).
-    LabError: nothing given, an address, a path that is not there or not a
-    file, a folder without archives.
+    A folder stands for the *.zip in it (with `recurse`, below it as well), and
+    so does an address at s3:// that ends in a slash. LabError: nothing given, a
+    path or address that is not there, not readable or not a file, a folder
+    without archives.
     """
     found: dict[str, Archive] = {}
     names = [name for name in given if name]
     if not names:
         raise LabError("src: is empty; give the path of an archive, a list of them, or a folder")
     for name in names:
-        for path in _expand(name, recurse):
-            archive = _look_at(path)
-            found.setdefault(archive.path, archive)
+        for archive in _expand(name, recurse, access or Access()):
+            known = found.setdefault(archive.path, archive)
+            if "?" in name and (known.size, known.stamp) != (archive.size, archive.stamp):
+                raise LabError(
+                    f"src: {archive.path} is there with two queries that name two archives, and "
+                    "no query is noted; unpack them in two tasks, with a dest each"
+                )
     return sorted(found.values(), key=lambda archive: archive.path)
 
 
-def _expand(name: str, recurse: bool) -> list[Path]:
+def _expand(name: str, recurse: bool, access: Access) -> Sequence[Archive]:
     if "://" in name:
-        raise LabError(
-            f"src: {name!r} is an address, and only paths on the host can be read; "
-            "copy the archive there first, or name it below the mounted bucket"
-        )
+        from .remote import find_remote  # noqa: PLC0415  HTTP and TLS only where they are needed
+
+        return find_remote(name, recurse, access)
+    return [_look_at(path) for path in _find_files(name, recurse)]
+
+
+def _find_files(name: str, recurse: bool) -> list[Path]:
     path = Path(os.path.abspath(os.path.expanduser(name)))  # noqa: PTH100, PTH111  resolve() would follow links
     try:
         if not path.is_dir():
