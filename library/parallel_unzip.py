@@ -223,6 +223,7 @@ import grp
 import os
 import pwd
 import re
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.lab.errors import LabError
 from ansible.module_utils.lab.unzip.limits import parse_limits
 from ansible.module_utils.lab.unzip.plan import Request
+from ansible.module_utils.lab.unzip.progress import ProgressFile
 from ansible.module_utils.lab.unzip.sources import find_archives
 from ansible.module_utils.lab.unzip.task import run
 from ansible.module_utils.lab.unzip.worker import Modes
@@ -331,11 +333,16 @@ def make_request(params: dict[str, Any]) -> Request:
     )
 
 
+def _progress(path: str | None) -> AbstractContextManager[ProgressFile | None]:
+    return ProgressFile(path) if path else nullcontext()
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
-        result = run(make_request(module.params), module.check_mode)
+        with _progress(module.params["progress_file"]) as progress:
+            result = run(make_request(module.params), module.check_mode, progress)
     except LabError as error:
         module.fail_json(msg=str(error))
     except MemoryError:

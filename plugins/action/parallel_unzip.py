@@ -32,10 +32,12 @@ from ansible.utils.display import Display
 
 _MEGABYTE = 1_000_000
 _WINDOW = 10  # looks over which a rate is taken
-_MISSES = 5  # looks in a row that failed, after which looking is given up
+_MISSES = 10  # looks in a row that failed, after which looking is given up
+_LONGEST_WAIT = 30.0  # seconds after a look that failed; before, each time twice as long
 _REST = 4  # times as long as a look took, there is none
 _WIDEST_BAR = 40
 _NARROWEST_BAR = 10
+_WIDE_RATE = ["123456 files/s", "12345.7 MB/s", "12:34 left"]  # what the bar leaves room for
 _LINES_FROM = 3  # from -vvv on, Ansible itself writes lines at each look
 _PATIENCE = 2.0  # seconds to wait at the end for a look under way
 
@@ -131,11 +133,16 @@ def format_time(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _format_rate(sample: Sample, rate: Rate | None) -> list[str]:
+def _rate_words(sample: Sample, rate: Rate | None) -> list[str]:
+    """Files/s, MB/s and time left, each always as wide as the next time."""
     if rate is None or sample.share is None:
         return []
     left = format_time((1 - sample.share) / rate.share)
-    return [f"{rate.files:,.0f} files/s", f"{rate.bytes / _MEGABYTE:,.1f} MB/s", f"{left} left"]
+    return [
+        f"{rate.files:6,.0f} files/s",
+        f"{rate.bytes / _MEGABYTE:7,.1f} MB/s",
+        f"{left:>5} left",
+    ]
 
 
 def format_bar(samples: list[Sample], width: int) -> str:
@@ -146,10 +153,11 @@ def format_bar(samples: list[Sample], width: int) -> str:
         return "Reading the archives"[:width]
     if sample.stage in {"placing", "done"}:
         return f"Moving {sample.files:,} files into place"[:width]
-    counts = f"{sample.files_done:,}/{sample.files:,} files"
-    words = [f"{int(share * 100):3} %", counts, *_format_rate(sample, take_rate(samples))]
-    text = "  ".join(words)
-    room = min(width - len(text) - 3, _WIDEST_BAR)
+    counted = f"{sample.files_done:{len(f'{sample.files:,}')},} files"
+    words = [f"{int(share * 100):3} %", counted, *_rate_words(sample, take_rate(samples))]
+    room = min(width - len("  ".join([*words[:2], *_WIDE_RATE])) - len("[] "), _WIDEST_BAR)
+    while len(text := "  ".join(words)) > width and len(words) > 1:
+        words.pop()
     if room >= _NARROWEST_BAR:
         full = int(share * room)
         text = f"[{'#' * full}{'-' * (room - full)}] {text}"
@@ -170,7 +178,7 @@ def format_line(samples: list[Sample]) -> str:
         f"{sample.files_done:,} of {sample.files:,} files",
         f"{sample.bytes_done / _MEGABYTE:,.1f} of {sample.bytes / _MEGABYTE:,.1f} MB",
     )
-    return ", ".join([*done, *_format_rate(sample, take_rate(samples))])
+    return ", ".join([*done, *map(str.strip, _rate_words(sample, take_rate(samples)))])
 
 
 def format_end(result: dict[str, Any]) -> str:
@@ -279,6 +287,7 @@ class Watch:
             sample = self._sample()
             wait = max(self._every, _REST * (time.monotonic() - began))
             if sample is None:
+                wait = max(wait, min(self._every * 2**misses, _LONGEST_WAIT))
                 misses += 1
                 continue
             misses = 0
