@@ -14,7 +14,7 @@ from .http_asking import Address
 from .http_connection import basic_auth
 from .http_ranges import Ranges
 from .s3_address import find_objects
-from .sources import Access
+from .sources import Access, shown_address
 
 _REMEMBERED = 1 << 20
 _KEPT_IN_URL = "%/:=&?~#+!$,;'@()*[]"
@@ -109,16 +109,6 @@ def find_remote(name: str, recurse: bool, access: Access) -> list[RemoteArchive]
     pin = ranges.identify()
     ranges.close()
     return [RemoteArchive(address.shown, pin.size, pin.stamp, address, tls)]
-
-
-def shown_address(name: str) -> str:
-    """Give an address without user, password, query and fragment."""
-    if name.startswith("s3://"):
-        return name
-    scheme, _, rest = name.partition("://")
-    rest = rest.partition("#")[0].partition("?")[0]
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def web_address(name: str) -> WebAddress:

@@ -18,6 +18,7 @@ from .http_answers import DENIED, Pin, read_failure, refused
 from .sources import Access
 
 _NAME = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?", re.DOTALL)
+_NOT_THERE = 404
 _VALID = 3600  # seconds that a URL is signed for
 _FRESH = 300.0  # seconds after which another is made: a role's credentials may end before the URL
 _Answer = TypeVar("_Answer")
@@ -142,7 +143,7 @@ class Bucket:
             read_timeout=30,
             retries={"max_attempts": 5, "mode": "standard"},
         )
-        session = boto3.session.Session()
+        session = self._tell(f"s3://{self.name}", boto3.session.Session)
         return self._tell(
             f"s3://{self.name}",
             lambda: session.client(
@@ -203,11 +204,13 @@ def _denied(shown: str, response: dict[str, Any]) -> LabError:
     failure = read_failure(
         status, Message(), b"" if code.isdecimal() else f"<Code>{code}</Code>".encode()
     )
-    if status in DENIED or status == _GONE:
+    if status in DENIED:
         return refused(shown, failure)
+    if status == _NOT_THERE:
+        return LabError(
+            f"{shown}: is not there ({failure.said}); check bucket, key and endpoint, and end it "
+            "with / if it stands for the archives below it"
+        )
     return LabError(
         f"{shown}: S3 answered {failure.said}; check region and endpoint, then run again"
     )
-
-
-_GONE = 404

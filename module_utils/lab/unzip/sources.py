@@ -138,6 +138,15 @@ def unreadable(path: str, error: OSError) -> LabError:
     )
 
 
+def shown_address(name: str) -> str:
+    """Give an address without user, password, query and fragment; anything else as it is."""
+    scheme, mark, rest = name.partition("://")
+    if not mark or scheme == "s3":
+        return name
+    host, slash, path = rest.partition("#")[0].partition("?")[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+
+
 def find_archives(
     given: Iterable[str], recurse: bool, access: Access | None = None
 ) -> list[Archive]:
