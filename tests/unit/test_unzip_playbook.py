@@ -110,12 +110,13 @@ class Yard:
     def start(
         self, *options: str, hosts: int = 1, plugin: str = "quick", terminal: bool = False,
         how: str = "well", env: dict[str, str] | None = None,
+        connection: str = "ansible_connection=local",
     ) -> Run:  # fmt: skip
         for name in ("go", "seen", "result.json"):
             (self.path / name).unlink(missing_ok=True)
         (self.path / "ansible.cfg").write_text(self._settings(plugin))
         names = ["one", "two"][:hosts]
-        line = " ansible_connection=local ansible_python_interpreter={{ansible_playbook_python}}\n"
+        line = f" {connection} ansible_python_interpreter={{{{ansible_playbook_python}}}}\n"
         (self.path / "hosts").write_text("".join(name + line for name in names))
         command = ["ansible-playbook", "play.yml", "-e", f"how={how}", "-e", f"yard={self.path}"]
         base = {k: v for k, v in os.environ.items() if not k.startswith("ANSIBLE_")}
@@ -246,6 +247,23 @@ def test_a_terminal_shows_a_bar_and_then_the_result_as_ever(yard: Yard) -> None:
 def test_the_plugin_with_its_own_patience(yard: Yard) -> None:
     run = yard.start(terminal=True, plugin="real")
     run.wait_for(FRAME)
+    yard.go()
+    assert "changed: [one]" in screen(run.finish()).splitlines()
+
+
+@pytest.mark.parametrize("pipelining", ["True", "False"])
+def test_over_ssh(yard: Yard, pipelining: str) -> None:
+    # All that Ansible does for ssh, but for the way to another host.
+    ssh = yard.path / "ssh"
+    ssh.write_text('#!/bin/bash\nexec /bin/sh -c "${@: -1}"\n')
+    ssh.chmod(0o755)
+    connection = (
+        "ansible_connection=ssh ansible_host=127.0.0.1 ansible_ssh_transfer_method=piped "
+        f"ansible_ssh_executable={ssh}"
+    )
+    env = {"ANSIBLE_PIPELINING": pipelining}
+    run = yard.start(terminal=True, connection=connection, env=env)
+    run.wait_for(FRAME, times=2)
     yard.go()
     assert "changed: [one]" in screen(run.finish()).splitlines()
 
