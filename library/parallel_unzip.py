@@ -26,7 +26,14 @@ options:
   src:
     description:
       - Paths on the host of zip files, or of folders that stand for the C(*.zip) in them.
-      - Addresses (C(s3://), C(https://)) are refused for now.
+      - Also addresses. C(s3://bucket/key.zip) is read with the credentials that boto3 finds, such
+        as the role of the instance, and needs the package C(python3-boto3); C(s3://bucket/prefix/)
+        stands for the C(*.zip) in it, as a folder does. C(https://) and C(http://) are read where
+        the server answers ranges, presigned addresses as well.
+      - Of an archive at an address only what is needed is fetched, range by range, and held to
+        one version by its ETag (else its Last-Modified); the archive itself is never stored. One
+        that changes meanwhile is refused, what the network breaks is tried again and resumed.
+      - Query, user and password of an address are used, but neither shown nor noted.
     type: list
     elements: str
     required: true
@@ -40,6 +47,21 @@ options:
     description: Whether a folder in O(src) stands for the archives below it as well.
     type: bool
     default: false
+  region:
+    description:
+      - Region of the buckets in O(src). It need not be right, the bucket's own is asked for.
+      - If unset, the environment's (E(AWS_REGION), E(AWS_DEFAULT_REGION)), else us-east-1.
+    type: str
+  endpoint:
+    description:
+      - URL of an S3 service other than AWS, as C(http://127.0.0.1:8333).
+      - If unset, the environment's (E(AWS_ENDPOINT_URL_S3), E(AWS_ENDPOINT_URL)), else AWS.
+    type: str
+    aliases: [endpoint_url]
+  ca_bundle:
+    description: Path on the host of certificates (PEM) to trust for addresses, beside the host's
+      own.
+    type: path
   workers:
     description: Number of processes. V(0) is one for each core that this host lets the module
       use.
@@ -146,6 +168,16 @@ EXAMPLES = r"""
     limits:
       max_bytes: 50G
       max_files: 100000
+
+- name: Unpack what lies in a bucket, without a copy of the archives
+  parallel_unzip:
+    src: s3://my-bucket/datasets/fashion-mnist/
+    dest: /data/datasets/fashion-mnist
+
+- name: Unpack from a web server
+  parallel_unzip:
+    src: https://example.org/photos.zip
+    dest: /data/datasets/photos
 """
 
 RETURN = r"""
@@ -164,7 +196,7 @@ bytes:
   returned: success
   type: int
   sample: 27301114
-skipped:
+unchanged:
   description: Number of files that were in place already.
   returned: success
   type: int
@@ -201,7 +233,7 @@ archives:
   elements: dict
   contains:
     path:
-      description: Path of the archive.
+      description: Path of the archive, or its address without query, user and password.
       type: str
       sample: /s3/datasets/fashion-mnist/test.zip
     state:
@@ -232,7 +264,7 @@ from ansible.module_utils.lab.errors import LabError
 from ansible.module_utils.lab.unzip.limits import parse_limits
 from ansible.module_utils.lab.unzip.plan import Request
 from ansible.module_utils.lab.unzip.progress import ProgressFile
-from ansible.module_utils.lab.unzip.sources import find_archives
+from ansible.module_utils.lab.unzip.sources import Access, find_archives, shown_address
 from ansible.module_utils.lab.unzip.task import run
 from ansible.module_utils.lab.unzip.worker import Modes
 
@@ -240,6 +272,9 @@ ARGUMENTS: dict[str, Any] = {
     "src": {"type": "list", "elements": "str", "required": True},
     "dest": {"type": "path", "required": True},
     "recurse": {"type": "bool", "default": False},
+    "region": {"type": "str"},
+    "endpoint": {"type": "str", "aliases": ["endpoint_url"]},
+    "ca_bundle": {"type": "path"},
     "workers": {"type": "int", "default": 0},
     "strict": {"type": "bool", "default": False},
     "conflict": {"type": "str", "choices": ["refuse", "overwrite"], "default": "refuse"},
@@ -323,7 +358,11 @@ def make_request(params: dict[str, Any]) -> Request:
         workers=_workers(params["workers"]),
         modes=_modes(params),
         limits=parse_limits(params["limits"]),
-        archives=find_archives(params["src"], params["recurse"]),
+        archives=find_archives(
+            params["src"],
+            params["recurse"],
+            Access(params["region"], params["endpoint"], params["ca_bundle"]),
+        ),
         dest=os.path.realpath(params["dest"]),
         strict=params["strict"],
         overwrite=params["conflict"] == "overwrite",
@@ -333,13 +372,33 @@ def make_request(params: dict[str, Any]) -> Request:
     )
 
 
+class Module(AnsibleModule):  # type: ignore[misc]  # Ansible has no types
+    """Shows addresses without their queries and passwords, also where a parameter is refused."""
+
+    def exit_json(self, **kwargs: Any) -> None:
+        """End well."""
+        super().exit_json(invocation=self._invocation(), **kwargs)
+
+    def fail_json(self, msg: str, **kwargs: Any) -> None:
+        """End with a message."""
+        super().fail_json(msg, invocation=self._invocation(), **kwargs)
+
+    def _invocation(self) -> dict[str, Any]:
+        src = self.params.get("src")
+        given = src.split(",") if isinstance(src, str) else src
+        if isinstance(given, list):
+            src = [shown_address(one) if isinstance(one, str) else one for one in given]
+        return {"module_args": {**self.params, "src": src}}
+
+
 def _progress(path: str | None) -> AbstractContextManager[ProgressFile | None]:
     return ProgressFile(path) if path else nullcontext()
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    # no_log: the system's log would get the addresses whole.
+    module = Module(argument_spec=ARGUMENTS, supports_check_mode=True, no_log=True)
     try:
         with _progress(module.params["progress_file"]) as progress:
             result = run(make_request(module.params), module.check_mode, progress)

@@ -57,7 +57,7 @@ def _argument_spec(tree: ast.Module) -> set[str]:
         if isinstance(target, ast.Name)
     }
     for node in ast.walk(tree):
-        if not isinstance(node, ast.Call) or getattr(node.func, "id", "") != "AnsibleModule":
+        if not isinstance(node, ast.Call):  # of AnsibleModule, or of a class made of it
             continue
         for keyword in node.keywords:
             value = keyword.value

@@ -70,6 +70,9 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that hang up."""
+
     def server_bind(self) -> None:
         """Bind without asking the resolver for the machine's name."""
         TCPServer.server_bind(self)

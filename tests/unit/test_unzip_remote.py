@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -14,6 +15,9 @@ from ansible.module_utils.lab.errors import LabError
 from ansible.module_utils.lab.unzip import http_connection, http_ranges
 from ansible.module_utils.lab.unzip.http_asking import Patience
 from ansible.module_utils.lab.unzip.sources import Access, Archive, find_archives
+from ansible.module_utils.testing import patch_module_args
+
+from library import parallel_unzip
 
 from .range_server import (
     LATER,
@@ -413,3 +417,31 @@ def test_bundle_is_no_bundle(tmp_path: Path, server: RangeServer) -> None:
     for path in (tmp_path / "ca.pem", tmp_path / "nowhere.pem"):
         with pytest.raises(LabError, match=re.escape(f"ca_bundle: {path} is not a file of PEM")):
             find(f"{server.url}/a.zip", ca_bundle=str(path))
+
+
+# --- the module ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong", [{}, {"workers": "many"}, {"workers": -1}, {"engine": "steam"}, {"smell": 1}]
+)
+@pytest.mark.parametrize("listed", [False, True])
+def test_nothing_of_a_secret_is_printed(
+    wrong: dict[str, Any],
+    listed: bool,
+    server: RangeServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    address = f"http://me:word@127.0.0.1:{server.port}/a.zip?{SECRET}#hush"
+    src = [address] if listed else address
+    params = {"src": src, "dest": str(tmp_path / "dest"), **wrong}
+    with patch_module_args(params), pytest.raises(SystemExit):
+        parallel_unzip.main()
+    said = capsys.readouterr().out
+    result = json.loads(said)
+    assert result["failed"] and not (tmp_path / "dest").exists()
+    assert result["invocation"]["module_args"]["src"] == [f"{server.url}/a.zip"]
+    assert "hush" not in said and "word" not in said
+    if not wrong:
+        assert result["msg"].startswith(f"{server.url}/a.zip: is not a zip archive")
