@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import os
 import signal
@@ -16,9 +18,9 @@ import pytest
 from ansible.module_utils.lab.errors import LabError
 from ansible.module_utils.lab.unzip import place, pool, task
 from ansible.module_utils.lab.unzip.dest import hold_dest
-from ansible.module_utils.lab.unzip.worker import Modes, Worker
+from ansible.module_utils.lab.unzip.worker import Modes, Source, Worker
 
-from .unzip_kit import STATE, Part, contents, make_zip, request, unpack
+from .unzip_kit import LISTS, STATE, Part, contents, make_zip, request, unpack
 
 STAGE = ".parallel_unzip.part"
 FILES = {"train/0/a.png": b"a" * 900, "train/1/b.png": b"b" * 300, "top.txt": b"t"}
@@ -46,7 +48,7 @@ def test_second_run_changes_nothing(archive: Path, tmp_path: Path, verify: str) 
     assert unpack(archive, dest, verify=verify)["files"] == 3
     before = {path: path.stat().st_mtime_ns for path in [dest, *dest.rglob("*")]}
     again = unpack(archive, dest, verify=verify)
-    assert (again["changed"], again["files"], again["skipped"]) == (False, 0, 3)
+    assert (again["changed"], again["files"], again["unchanged"]) == (False, 0, 3)
     assert again["archives"][0]["state"] == "unchanged"
     assert again["diff"]["before"] == again["diff"]["after"] == ""
     assert before == {path: path.stat().st_mtime_ns for path in [dest, *dest.rglob("*")]}
@@ -66,7 +68,7 @@ def test_check_mode_tells_what_the_run_then_does(archive: Path, tmp_path: Path) 
     said = unpack(archive, dest, check=True)
     assert not dest.parent.exists()
     did = unpack(archive, dest)
-    for key in ("changed", "files", "bytes", "skipped", "archives", "diff"):
+    for key in ("changed", "files", "bytes", "unchanged", "archives", "diff"):
         assert said[key] == did[key]
     assert "train/0/a.png (900 bytes)\n" in said["diff"]["after"]
     assert not unpack(archive, dest, check=True)["changed"]
@@ -94,7 +96,7 @@ def test_what_is_missing_or_altered_is_mended_alone(
     (dest / "empty").rmdir()
     kept = (dest / "train/0/a.png").stat().st_ino
     mended = unpack(archive, dest)
-    assert (mended["changed"], mended["files"], mended["skipped"]) == (True, 1, 2)
+    assert (mended["changed"], mended["files"], mended["unchanged"]) == (True, 1, 2)
     assert mended["archives"][0]["state"] == "mended"
     assert files_in(dest) == FILES and (dest / "empty").is_dir()
     assert (dest / "train/0/a.png").stat().st_ino == kept
@@ -115,7 +117,7 @@ def test_touched_archive_is_not_unpacked_again(archive: Path, tmp_path: Path) ->
     os.utime(archive, (1, 1))
     assert not unpack(archive, tmp_path / "dest")["changed"]
     noted = json.loads((tmp_path / "dest" / STATE).read_text())
-    assert noted["archives"][str(archive)]["mtime_ns"] == 10**9
+    assert noted["archives"][str(archive)]["stamp"] == str(10**9)
 
 
 def test_changed_archive_replaces_what_it_brought(archive: Path, tmp_path: Path) -> None:
@@ -126,7 +128,7 @@ def test_changed_archive_replaces_what_it_brought(archive: Path, tmp_path: Path)
     did = unpack(archive, dest)
     assert said["diff"] == did["diff"]
     assert did["diff"]["before"] == "top.txt (other contents)\n"
-    assert (did["files"], did["skipped"], did["archives"][0]["state"]) == (2, 1, "updated")
+    assert (did["files"], did["unchanged"], did["archives"][0]["state"]) == (2, 1, "updated")
     assert (dest / "top.txt").read_bytes() == b"T"
     assert (dest / "train/1/b.png").exists()  # without purge
     assert not unpack(archive, dest)["changed"]
@@ -153,12 +155,21 @@ def test_purge_follows_no_link_and_no_forged_note(archive: Path, tmp_path: Path)
     (dest / "train/1/b.png").unlink()
     (dest / "train/1").rmdir()
     (dest / "train/1").symlink_to(outside)
-    noted = json.loads((dest / STATE).read_text())
-    noted["archives"][str(archive)]["files"].append(["../outside/b.png", 4, 0])
-    (dest / STATE).write_text(json.dumps(noted))
+    forge_list(dest, "f\t4\t0\t../outside/b.png\n")
     write(archive, {"top.txt": b"T"})
     unpack(archive, dest, purge=True)
     assert (outside / "b.png").read_text() == "mine"
+
+
+def forge_list(dest: Path, line: str) -> None:
+    """Add a line to the list of the one archive, with all sums put right."""
+    noted = json.loads((dest / STATE).read_text())
+    (entry,) = noted["archives"].values()
+    text = gzip.decompress((dest / LISTS / f"{entry['listed']}.tsv.gz").read_bytes())
+    text += line.encode()
+    entry["listed"] = hashlib.sha256(text).hexdigest()
+    (dest / LISTS / f"{entry['listed']}.tsv.gz").write_bytes(gzip.compress(text))
+    (dest / STATE).write_text(json.dumps(noted))
 
 
 def test_archives_share_folders_but_no_file(tmp_path: Path) -> None:
@@ -173,7 +184,7 @@ def test_archives_share_folders_but_no_file(tmp_path: Path) -> None:
     assert not unpack(tmp_path, dest)["changed"]  # the folder stands for the same archives
     write(tmp_path / "11.zip", {"train/more.png": b"y"})
     more = unpack(tmp_path, dest)
-    assert (more["files"], more["skipped"]) == (1, 11)
+    assert (more["files"], more["unchanged"]) == (1, 11)
     write(tmp_path / "12.zip", {"train/./3.png": b"x"})
     with pytest.raises(LabError, match=r"3.zip: member 'train/3.png' is in .*/12.zip as well"):
         unpack(tmp_path, dest)
@@ -197,7 +208,7 @@ def test_identical_foreign_file_is_taken_over(archive: Path, tmp_path: Path) -> 
     dest.mkdir()
     (dest / "top.txt").write_bytes(b"t")
     done = unpack(archive, dest)
-    assert (done["files"], done["skipped"]) == (2, 1)
+    assert (done["files"], done["unchanged"]) == (2, 1)
     assert files_in(dest) == FILES
 
 
@@ -216,6 +227,33 @@ def test_lost_note_costs_nothing_but_reading(archive: Path, tmp_path: Path) -> N
     (dest / STATE).unlink()
     os.mkfifo(dest / STATE)
     assert not unpack(archive, dest)["changed"]
+
+
+@pytest.mark.parametrize("harm", [b"", b"x", None])
+def test_harmed_list_costs_nothing_but_reading(
+    harm: bytes | None, archive: Path, tmp_path: Path
+) -> None:
+    dest = tmp_path / "dest"
+    unpack(archive, dest)
+    (listed,) = (dest / LISTS).iterdir()
+    if harm is None:
+        listed.unlink()
+    else:
+        listed.write_bytes(harm)
+    assert not unpack(archive, dest)["changed"]
+    assert listed.exists()
+    (dest / "top.txt").unlink()
+    assert unpack(archive, dest)["files"] == 1
+
+
+def test_lists_of_former_versions_are_removed(archive: Path, tmp_path: Path) -> None:
+    dest = tmp_path / "dest"
+    unpack(archive, dest)
+    (before,) = (dest / LISTS).iterdir()
+    write(archive, {"top.txt": b"T"})
+    unpack(archive, dest)
+    (after,) = (dest / LISTS).iterdir()
+    assert before != after
 
 
 def test_file_of_another_archive_is_kept(archive: Path, tmp_path: Path) -> None:
@@ -308,10 +346,10 @@ class _Failing(Worker):
 
     fail: Callable[[], None]
 
-    def extract(self, work: Any) -> None:
+    def extract(self, source: Source, first: int, last: int) -> None:
         if self.files:
             _Failing.fail()
-        super().extract(work)
+        super().extract(source, first, last)
 
 
 def _full() -> None:
@@ -473,7 +511,7 @@ def test_owner_is_set_and_kept(archive: Path, tmp_path: Path) -> None:
     dest = tmp_path / "dest"
     modes = Modes(0o644, 0o755, uid=1234, gid=2345)
     unpack(archive, dest, modes=modes)
-    written = [path for path in [dest, *dest.rglob("*")] if path.name != STATE]
+    written = [dest, *(dest / path for path in contents(dest))]
     assert {(path.stat().st_uid, path.stat().st_gid) for path in written} == {(1234, 2345)}
     os.chown(dest / "top.txt", 0, 0)
     assert unpack(archive, dest, modes=modes)["repaired"] == 1

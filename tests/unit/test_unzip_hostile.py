@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.lab.errors import LabError
-from ansible.module_utils.lab.unzip.limits import Limits, parse_limits
-from ansible.module_utils.lab.unzip.records import read_directory
+from ansible.module_utils.lab.unzip.directory import FOLDER, read_directory
+from ansible.module_utils.lab.unzip.limits import Limits, Rules, parse_limits
 from ansible.module_utils.lab.unzip.sources import find_archives
 
 from .unzip_kit import STATE, Part, contents, deflate, make_zip, unpack
@@ -336,7 +336,8 @@ def test_modes_of_files(tmp_path: Path) -> None:
     ]
     (tmp_path / "a.zip").write_bytes(make_zip(parts))
     unpack(tmp_path / "a.zip", tmp_path / "dest")
-    modes = {path.name: path.stat().st_mode & 0o7777 for path in (tmp_path / "dest").iterdir()}
+    dest = tmp_path / "dest"
+    modes = {name: (dest / name).stat().st_mode & 0o7777 for name in (*contents(dest), STATE)}
     assert modes == {"plain": 0o644, "program": 0o755, "dos": 0o644, STATE: 0o644}
 
 
@@ -420,14 +421,15 @@ def test_directory_reads_what_pythons_zipfile_writes(tmp_path: Path) -> None:
         made.mkdir("empty")
     (tmp_path / "a.zip").write_bytes(raw.getvalue())
     (archive,) = find_archives([str(tmp_path / "a.zip")], recurse=False)
-    with (tmp_path / "a.zip").open("rb") as file:
-        directory = read_directory(archive, file.fileno(), Limits(), strict=True)
-    first, second = directory.members
+    reader = archive.open()
+    directory = read_directory(archive, reader, Limits(), Rules(Limits(), strict=True))
+    reader.close()
+    ((first, second),) = directory.blocks()
     assert (first.path, first.size, first.crc, first.offset) == (
         "a/b.txt",
         5,
         zlib.crc32(b"hello"),
         0,
     )
-    assert (second.path, second.folder, first.limit) == ("empty", True, second.offset)
-    assert directory.size == 5
+    assert (second.path, second.kind, first.limit) == ("empty", FOLDER, second.offset)
+    assert len(directory) == 2

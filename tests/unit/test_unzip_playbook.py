@@ -381,5 +381,5 @@ def test_the_real_module_with_the_plugin_and_without(yard: Yard) -> None:
         results.append(yard.result())
     first, second, plain = results
     assert (first["changed"], first["files"]) == (True, 50)
-    assert (second["changed"], second["skipped"]) == (False, 50)
+    assert (second["changed"], second["unchanged"]) == (False, 50)
     assert second | {"seconds": 0} == plain | {"seconds": 0}

@@ -16,6 +16,7 @@ from ansible.module_utils.lab.unzip.task import run
 from ansible.module_utils.lab.unzip.worker import Modes
 
 STATE = ".parallel_unzip.json"
+LISTS = ".parallel_unzip.lists"
 CORPORA = Path(__file__).resolve().parents[3] / "shared" / "data" / "zips"
 
 
@@ -106,9 +107,9 @@ def unpack(
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
-    """All below the folder but the module's own note: path to bytes, None for a folder."""
+    """All below the folder but the module's own notes: path to bytes, None for a folder."""
     return {
         str(path.relative_to(folder)): None if path.is_dir() else path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.name != STATE
+        if path.name not in (STATE, LISTS) and path.parent.name != LISTS
     }

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ansible.module_utils.lab.errors import LabError
 
+from .directory import FILE, LINK
 from .names import RESERVED
 from .worker import O_FOLDER
 
@@ -21,6 +22,8 @@ STAGE = f"{RESERVED}.part"
 _O_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _OPEN_FOLDERS = 200
 _PIECE = 1 << 20
+_TYPES = {FILE: stat.S_IFREG, LINK: stat.S_IFLNK}
+_WHAT = {FILE: "file", LINK: "link"}
 
 
 class Look:
@@ -28,32 +31,28 @@ class Look:
 
     def __init__(self, dest: str, fd: int | None) -> None:
         self._dest = dest
-        self._root = fd
         self._open: dict[str, int | None] = {}
-
-    @property
-    def exists(self) -> bool:
-        """Whether there is a dest."""
-        return self._root is not None
+        self.root = fd
+        self.bare = fd is None or _is_bare(fd)
+        """Whether nothing but our own state is in dest."""
 
     def leftover(self) -> bool:
         """Whether a killed run left its staging folder."""
-        return self.exists and _status(STAGE, self._root) is not None
+        return self.root is not None and _status(STAGE, self.root) is not None
 
-    def at(self, path: str, refuse: bool = True) -> os.stat_result | None:
-        """Status of a file, None where nothing is there.
+    def at(self, path: str, kind: int = FILE, refuse: bool = True) -> os.stat_result | None:
+        """Status of a file or link, None where nothing is there.
 
-        LabError when something else than a file is there; None for that as well
-        unless `refuse`.
+        LabError when something else is there; None for that as well unless `refuse`.
         """
         above, _, name = path.rpartition("/")
         folder = self._folder(above, refuse)
         status = _status(name, folder) if folder is not None else None
-        if status is None or stat.S_ISREG(status.st_mode):
+        if status is None or stat.S_IFMT(status.st_mode) == _TYPES[kind]:
             return status
         if refuse:
             raise LabError(
-                f"{self._dest}/{path}: is {_kind(status)} where a file is to go; "
+                f"{self._dest}/{path}: is {_kind(status)} where a {_WHAT[kind]} is to go; "
                 "move it away and run again"
             )
         return None
@@ -62,12 +61,15 @@ class Look:
         """Whether the folder is there; LabError when something else is."""
         return self._folder(path, refuse=True) is not None
 
-    def crc(self, path: str) -> int:
-        """CRC-32 of a file; LabError when it cannot be read."""
+    def crc(self, path: str, kind: int = FILE) -> int:
+        """CRC-32 of a file, or of a link's target; LabError when it cannot be read."""
         above, _, name = path.rpartition("/")
         crc = 0
         try:
-            fd = os.open(name, _O_READ, dir_fd=self._folder(above, refuse=True))
+            folder = self._folder(above, refuse=True)
+            if kind == LINK:
+                return zlib.crc32(os.readlink(name.encode(), dir_fd=folder))
+            fd = os.open(name, _O_READ, dir_fd=folder)
             with os.fdopen(fd, "rb", buffering=0) as file:
                 while data := file.read(_PIECE):
                     crc = zlib.crc32(data, crc)
@@ -78,8 +80,8 @@ class Look:
         return crc
 
     def _folder(self, path: str, refuse: bool) -> int | None:
-        if not path or self._root is None:
-            return self._root
+        if not path or self.root is None:
+            return self.root
         if path in self._open:
             return self._open[path]
         if len(self._open) >= _OPEN_FOLDERS:
@@ -112,6 +114,11 @@ class Look:
             if fd is not None:
                 os.close(fd)
         self._open.clear()
+
+
+def _is_bare(fd: int) -> bool:
+    with os.scandir(fd) as entries:
+        return all(entry.name.startswith(RESERVED) for entry in entries)
 
 
 def _status(name: str, folder: int | None) -> os.stat_result | None:

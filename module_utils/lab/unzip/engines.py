@@ -13,13 +13,13 @@ import lzma
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, Union
 
 from ansible.module_utils.lab.errors import LabError
 
-from .records import BZIP2, DEFLATED, LZMA
+from .directory import BZIP2, DEFLATED, LZMA
 
-Bytes = bytes | bytearray | memoryview
+Bytes = Union[bytes, bytearray, memoryview]
 NAMES = ("libdeflate", "isal", "zlib")
 _LIBRARY = "libdeflate.so.0"
 _PIECE = 1 << 20  # bytes asked of a streaming decompressor at a time
@@ -30,15 +30,22 @@ class BadDataError(Exception):
 
 
 class Engine(Protocol):
-    """One-shot decompression."""
+    """One-shot decompression out of an attached buffer, and the module for streams."""
 
     name: str
+    streams: Any
 
-    def inflate(self, packed: memoryview, size: int) -> Bytes:
-        """Exactly `size` bytes out of all of `packed`; valid until the next call. BadDataError."""
+    def attach(self, buffer: bytearray) -> None:
+        """Read from this buffer from now on."""
 
-    def crc(self, data: Bytes) -> int:
-        """CRC-32 of the bytes."""
+    def inflate(self, start: int, length: int, size: int) -> tuple[Bytes, int]:
+        """Exactly `size` bytes out of all of `length`, and their CRC-32; BadDataError.
+
+        The bytes are valid until the next call.
+        """
+
+    def stored(self, start: int, length: int) -> tuple[Bytes, int]:
+        """Give the bytes as they are, and their CRC-32."""
 
 
 class _Zlib:
@@ -46,22 +53,26 @@ class _Zlib:
 
     def __init__(self, name: str, module: Any) -> None:
         self.name = name
-        self._module = module
+        self.streams = module
+        self._view = memoryview(b"")
 
-    def inflate(self, packed: memoryview, size: int) -> Bytes:
+    def attach(self, buffer: bytearray) -> None:
+        self._view = memoryview(buffer)
+
+    def inflate(self, start: int, length: int, size: int) -> tuple[Bytes, int]:
         try:
-            stream = self._module.decompressobj(-15)
+            stream = self.streams.decompressobj(-15)
             # One byte more than declared shows a member that would grow beyond it.
-            data: bytes = stream.decompress(packed, size + 1)
+            data = stream.decompress(self._view[start : start + length], size + 1)
         except Exception as error:  # zlib.error and isal's own are not related
             raise BadDataError(str(error)) from None
         if len(data) != size or not stream.eof or stream.unused_data:
             raise BadDataError
-        return data
+        return data, self.streams.crc32(data)
 
-    def crc(self, data: Bytes) -> int:
-        value: int = self._module.crc32(data)
-        return value
+    def stored(self, start: int, length: int) -> tuple[Bytes, int]:
+        data = self._view[start : start + length]
+        return data, self.streams.crc32(data)
 
 
 class _Libdeflate:
@@ -81,31 +92,46 @@ class _Libdeflate:
         self._state = library.libdeflate_alloc_decompressor()
         if not self._state:
             raise MemoryError
-        self._used, self._made = length(), length()
-        self._counts = ctypes.byref(self._used), ctypes.byref(self._made)
+        self.streams = _load_isal() or zlib
+        self._used = length()
+        self._count = ctypes.byref(self._used)
+        self._source = 0
         self._grow(1 << 20)
 
     def _grow(self, room: int) -> None:
         self._buffer = bytearray(room)
         self._view = memoryview(self._buffer)
-        self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer))
+        self._address = _address(self._buffer)
 
-    def inflate(self, packed: memoryview, size: int) -> Bytes:
-        if not packed:
-            raise BadDataError
+    def attach(self, buffer: bytearray) -> None:
+        self._packed = memoryview(buffer)
+        self._source = _address(buffer)
+
+    def inflate(self, start: int, length: int, size: int) -> tuple[Bytes, int]:
         if size > len(self._buffer):
             self._grow(size)
-        source = ctypes.addressof(ctypes.c_char.from_buffer(packed))
-        result = self._inflate(self._state, source, len(packed), self._address, size, *self._counts)
-        if result or self._made.value != size or self._used.value != len(packed):
+        made = self._address
+        # Without a place for the length made, it must come to exactly `size`.
+        if (
+            self._inflate(self._state, self._source + start, length, made, size, self._count, None)
+            or self._used.value != length
+        ):
             raise BadDataError
-        return self._view[:size]
+        return self._view[:size], self._crc(0, made, size)
 
-    def crc(self, data: Bytes) -> int:
-        if not data:
-            return 0
-        value: int = self._crc(0, ctypes.addressof(ctypes.c_char.from_buffer(data)), len(data))
-        return value
+    def stored(self, start: int, length: int) -> tuple[Bytes, int]:
+        return self._packed[start : start + length], self._crc(0, self._source + start, length)
+
+
+def _address(buffer: bytearray) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+
+
+def _load_isal() -> Any:
+    try:
+        return importlib.import_module("isal.isal_zlib")
+    except ImportError:
+        return None
 
 
 def load_engine(name: str = "auto") -> Engine:
@@ -123,23 +149,39 @@ def load_engine(name: str = "auto") -> Engine:
 def _load(name: str) -> Engine | None:
     if name == "zlib":
         return _Zlib(name, zlib)
+    if name == "isal":
+        module = _load_isal()
+        return _Zlib(name, module) if module else None
     try:
-        if name == "libdeflate":
-            return _Libdeflate(ctypes.CDLL(_LIBRARY))
-        return _Zlib(name, importlib.import_module("isal.isal_zlib"))
-    except (ImportError, OSError, AttributeError):
+        return _Libdeflate(ctypes.CDLL(_LIBRARY))
+    except (OSError, AttributeError):
         return None
 
 
-def unpack_stream(method: int, pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
+def all_bytes(method: int, packed: Bytes, most: int) -> Bytes:
+    """Unpack all there is, if it is no more than `most` bytes; else BadDataError."""
+    if method != DEFLATED:
+        return packed
+    stream = zlib.decompressobj(-15)
+    try:
+        data = stream.decompress(packed, most)
+    except zlib.error as error:
+        raise BadDataError(str(error)) from None
+    if not stream.eof or stream.unused_data:
+        raise BadDataError
+    return data
+
+
+def unpack_stream(method: int, pieces: Iterable[bytes], size: int, module: Any) -> Iterator[bytes]:
     """Unpack a large member, or one of bzip2 or LZMA, piece by piece; never more than `size` bytes.
 
-    BadDataError when it does not come to exactly `size`, or packed bytes are left over.
+    `module` is zlib or what offers its calls. BadDataError when it does not come to
+    exactly `size`, or packed bytes are left over.
     """
     source = iter(pieces)
     made = 0
     try:
-        stream = _STREAMS[method]()
+        stream = _DeflateStream(module) if method == DEFLATED else _STREAMS[method]()
         while not stream.eof:
             hungry = stream.needs_input
             piece = next(source, b"") if hungry else b""
@@ -152,7 +194,9 @@ def unpack_stream(method: int, pieces: Iterable[bytes], size: int) -> Iterator[b
                 yield data
             elif hungry and not piece:
                 break
-    except (zlib.error, lzma.LZMAError, OSError, ValueError, struct.error) as error:
+    except LabError:
+        raise  # the archive could not be read any more
+    except Exception as error:  # isal's errors are related to nothing
         raise BadDataError(str(error)) from None
     # LZMA in zip may lack the marker by which its stream would know that it ended.
     if made != size or not (stream.eof or method == LZMA) or stream.unused_data or any(source):
@@ -160,22 +204,22 @@ def unpack_stream(method: int, pieces: Iterable[bytes], size: int) -> Iterator[b
 
 
 class _DeflateStream:
-    """zlib with the calls of bz2 and lzma."""
+    """zlib, or isal, with the calls of bz2 and lzma."""
 
-    def __init__(self) -> None:
-        self._stream = zlib.decompressobj(-15)
+    def __init__(self, module: Any) -> None:
+        self._stream = module.decompressobj(-15)
         self.needs_input = True
 
     @property
     def eof(self) -> bool:
-        return self._stream.eof
+        return bool(self._stream.eof)
 
     @property
     def unused_data(self) -> bytes:
-        return self._stream.unused_data
+        return bytes(self._stream.unused_data)
 
     def decompress(self, data: bytes, most: int) -> bytes:
-        made = self._stream.decompress(self._stream.unconsumed_tail + data, most)
+        made: bytes = self._stream.decompress(self._stream.unconsumed_tail + data, most)
         # With its output cut at `most`, it may hold more though all input is taken.
         self.needs_input = not self._stream.unconsumed_tail and len(made) < most
         return made
@@ -213,7 +257,6 @@ class _LzmaStream:
 
 
 _STREAMS: dict[int, Callable[[], Any]] = {
-    DEFLATED: _DeflateStream,
     BZIP2: bz2.BZ2Decompressor,
     LZMA: _LzmaStream,
 }

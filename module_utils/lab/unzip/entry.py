@@ -5,20 +5,19 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from .names import UNICODE_PATH, UTF8_FLAG
-from .records import (
+from .directory import (
     DESCRIPTOR,
     ENCRYPTED,
     GAP_LIMIT,
     LOCAL_SIZE,
     MASKED,
-    MAX32,
+    STORED,
     STRONG,
     Member,
-    extra_fields,
     has_record,
-    wide_values,
 )
+from .extra import MAX32, extra_fields, wide_values
+from .names import UNICODE_PATH, UTF8_FLAG
 from .refusal import refusal
 
 _LOCAL = struct.Struct("<4sHHHHHLLLHH")
@@ -28,18 +27,18 @@ _SIGNATURE = b"PK\x07\x08"
 _NARROW, _WIDE = struct.Struct("<LLL"), struct.Struct("<LQQ")
 _LONGEST = 24
 
-Reader = Callable[[int, int], "bytes | memoryview"]
+Read = Callable[[int, int], "bytes | memoryview"]
 """Gives `length` bytes from `offset` of the archive."""
 
 
-def data_start(path: str, member: Member, read: Reader, strict: bool) -> int:
+def data_start(path: str, member: Member, read: Read, strict: bool) -> int:
     """Offset of the member's packed bytes; RefusalError if its two headers disagree.
 
     Also holds the member's exact end, its descriptor included, against the
     begin of what follows it.
     """
     name_length = len(member.name)
-    head = read(member.offset, LOCAL_SIZE + name_length)
+    head = read(LOCAL_SIZE + name_length, member.offset)
     if len(head) < LOCAL_SIZE + name_length:
         raise refusal(path, "lies beyond the end of the archive", member=member.name)
     signature, _, flags, method, _, _, crc, packed, size, name_size, extra_size = _UNPACK(head)
@@ -55,7 +54,7 @@ def data_start(path: str, member: Member, read: Reader, strict: bool) -> int:
         )
     start = member.offset + LOCAL_SIZE + name_length
     if extra_size:
-        extra = bytes(read(start, extra_size))
+        extra = bytes(read(extra_size, start))
         start += extra_size
         packed, size = _extra(path, member, extra, (packed, size), strict)
     end = start + member.packed
@@ -81,7 +80,9 @@ def _extra(
     """Packed and unpacked size by the local header and its extra field."""
     # Here only two fields matter; writers pad the rest of a local extra field as they like.
     fields = extra_fields(path, member.name, extra, tolerant=not strict)
-    size, packed, _ = wide_values(path, member.name, fields, (sizes[1], sizes[0], 0))
+    size, packed, _ = wide_values(
+        path, member.name, fields, (sizes[1], sizes[0], 0), member.method == STORED
+    )
     for name in fields.get(UNICODE_PATH, ()):
         # Byte 5 on is the name; the directory's own field was judged before.
         if name[5:] not in (member.name, member.path.encode(), member.path.encode() + b"/"):
@@ -94,16 +95,16 @@ def _extra(
 def _check_streamed(path: str, member: Member, local: tuple[int, int, int]) -> None:
     """Hold what a streaming writer left in the local header (zeros, all ones) against the truth."""
     true = (member.crc, member.packed, member.size)
-    if any(here not in (0, MAX32, there) for here, there in zip(local, true, strict=True)):
+    if any(here not in (0, MAX32, there) for here, there in zip(local, true)):
         raise refusal(
             path, "has other sizes or another CRC in its local header", member=member.name
         )
 
 
-def _descriptor_length(path: str, member: Member, read: Reader, at: int) -> int:
+def _descriptor_length(path: str, member: Member, read: Read, at: int) -> int:
     """Length in bytes of the descriptor at `at`, in whichever of its four forms it agrees."""
     room = member.limit - at
-    data = bytes(read(at, min(_LONGEST, max(0, room))))
+    data = bytes(read(min(_LONGEST, max(0, room)), at))
     values = (member.crc, member.packed, member.size)
     shapes = (_WIDE,) if max(values) > MAX32 else (_NARROW, _WIDE)
     bodies = [shape.pack(*values) for shape in shapes]
@@ -117,7 +118,7 @@ def _descriptor_length(path: str, member: Member, read: Reader, at: int) -> int:
     return room if room in fitting else fitting[0]
 
 
-def _check_gap(path: str, member: Member, read: Reader, end: int, strict: bool) -> None:
+def _check_gap(path: str, member: Member, read: Read, end: int, strict: bool) -> None:
     """Bytes between a member's end and the next record: none, or padding without records."""
     gap = member.limit - end
     if gap < 0:
@@ -128,7 +129,7 @@ def _check_gap(path: str, member: Member, read: Reader, end: int, strict: bool) 
         raise refusal(
             path, f"is followed by {gap} bytes that belong to no member", member=member.name
         )
-    if has_record(read(end, gap)):
+    if has_record(read(gap, end)):
         raise refusal(
             path,
             "is followed by a hidden zip record that the directory does not list",

@@ -36,6 +36,8 @@ class Rules:
 
     limits: Limits
     strict: bool
+    links: bool = False
+    """Whether symbolic links are unpacked, if they point to something inside dest."""
 
 
 def parse_size(name: str, value: object) -> int:

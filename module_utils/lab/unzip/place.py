@@ -33,7 +33,8 @@ def staging(dest: int) -> Iterator[int]:
 def remove_stage(dest: int) -> None:
     """Remove what a killed run left."""
     try:
-        shutil.rmtree(STAGE, dir_fd=dest)
+        # By the kernel's name for dest, since rmtree takes a descriptor from Python 3.11 on only.
+        shutil.rmtree(f"/proc/self/fd/{dest}/{STAGE}")
     except FileNotFoundError:
         return
     except NotADirectoryError:
@@ -59,7 +60,7 @@ def move_in(stage: int, dest: int, replaceable: Collection[str], above: str = ""
             os.rename(entry.name, entry.name, src_dir_fd=stage, dst_dir_fd=dest)
         elif entry.is_dir(follow_symlinks=False):
             _merge(stage, dest, entry.name, path, replaceable)
-        elif path in replaceable and stat.S_ISREG(there.st_mode):
+        elif path in replaceable and stat.S_IFMT(there.st_mode) in (stat.S_IFREG, stat.S_IFLNK):
             os.rename(entry.name, entry.name, src_dir_fd=stage, dst_dir_fd=dest)
         else:
             raise _appeared(path)

@@ -6,21 +6,21 @@ Nothing is written here; check mode ends with the plan, and the diff is made of 
 from __future__ import annotations
 
 import os
-import unicodedata
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ansible.module_utils.lab.errors import LabError
 
 from .dest import Look, free_space
-from .limits import Limits
-from .manifest import Entry, Item, Manifest
-from .records import Directory, Member, read_directory
-from .refusal import ASK_MAKER, refusal
-from .sources import Archive
+from .directory import FILE, FOLDER, Directory, Member, read_directory
+from .limits import Limits, Rules
+from .manifest import Entry, Item, Manifest, items, load_list
+from .sources import Archive, Reader
+from .survey import BLOCK, Names, Survey, check_together, survey
 from .worker import Modes
 
-_BLOCK = 4096
+KEEP, MAKE, REPLACE = range(3)
 
 
 @dataclass(frozen=True)
@@ -32,37 +32,66 @@ class Request:
     modes: Modes
     limits: Limits = field(default_factory=Limits)
     strict: bool = False
+    links: bool = False
     overwrite: bool = False
     purge: bool = False
     verify: str = "stat"
     workers: int = 0
     engine: str = "auto"
 
+    @property
+    def rules(self) -> Rules:
+        """What is held against each directory."""
+        return Rules(self.limits, self.strict, self.links)
+
 
 @dataclass
 class Part:
-    """One archive of the plan."""
+    """One archive of the plan; either `found` in its directory, or known from its list."""
 
     archive: Archive
     entry: Entry
     known: Entry | None
-    members: list[Member] | None = None
-    todo: set[str] = field(default_factory=set)
-    altered: set[str] = field(default_factory=set)
+    listed: bytes
+    found: Survey | None = None
+    directory: Directory | None = None
+    todo: bytearray = field(default_factory=bytearray)
+    """For each member, in the order of their bytes: KEEP, MAKE or REPLACE."""
+
+    def items(self) -> Iterator[Item]:
+        """All members."""
+        if self.found is None:
+            return items(self.listed)
+        blocks = self.found.directory.blocks()
+        return ((m.kind, m.size, m.crc, m.path) for block in blocks for m in block)
 
     @property
-    def trusted(self) -> bool:
-        """Whether what is on disk may be judged by what the manifest says of it."""
-        return self.known is not None and not self.known.placing
+    def count(self) -> int:
+        """How many members are to be extracted."""
+        return len(self.todo) - self.todo.count(KEEP)
 
-    def work(self) -> list[Member]:
+    def runs(self) -> Iterator[tuple[int, int]]:
+        """Find runs of members to extract: the first, and the one behind the last."""
+        return (match.span() for match in re.finditer(rb"[^\0]+", self.todo))
+
+    def work(self) -> Iterator[Member]:
         """List the members to extract, in the order of their bytes."""
-        return [member for member in self.members or () if member.path in self.todo]
+        if self.directory is not None:
+            for first, last in self.runs():
+                for block in self.directory.blocks(first, last):
+                    yield from block
+
+    def altered(self) -> Iterator[str]:
+        """List the paths of files that are to be replaced."""
+        if self.directory is not None:
+            for match in re.finditer(b"%c+" % REPLACE, self.todo):
+                for block in self.directory.blocks(*match.span()):
+                    yield from (member.path for member in block)
 
     @property
     def state(self) -> str:
         """One word for the result."""
-        if not self.todo:
+        if not self.count:
             return "unchanged"
         if self.known is None:
             return "extracted"
@@ -77,10 +106,13 @@ class Plan:
     parts: list[Part]
     manifest: Manifest
     """As it will be afterwards."""
+    files: int = 0
+    """Files and links to extract, and their size."""
+    bytes: int = 0
     removed: list[str] = field(default_factory=list)
     repaired: list[str] = field(default_factory=list)
     """Files whose owner, group or mode is to be put right."""
-    skipped: int = 0
+    unchanged: int = 0
     """Files that are in place already."""
     leftover: bool = False
     """A killed run left its staging folder."""
@@ -91,7 +123,7 @@ class Plan:
     @property
     def extracting(self) -> list[Part]:
         """The archives with something to extract."""
-        return [part for part in self.parts if part.todo]
+        return [part for part in self.parts if part.count]
 
     @property
     def changed(self) -> bool:
@@ -101,192 +133,235 @@ class Plan:
         )
 
 
+class _OtherArchiveError(Exception):
+    """An archive looks as it did, and is another."""
+
+
 def make_plan(request: Request, look: Look, manifest: Manifest) -> Plan:
     """Decide what is to be done; LabError for an archive that is refused, or a file in the way."""
-    plan = _plan(request, look, manifest, trust=True)
-    for part in plan.extracting:
-        if part.members is None:
-            directory = _read(request, part.archive)
-            if directory.digest != part.entry.digest:
-                # Another archive of the same size and time: believe nothing but its bytes.
-                return _finish(_plan(request, look, manifest, trust=False), look)
-            part.members = directory.members
-    return _finish(plan, look)
-
-
-def _plan(request: Request, look: Look, manifest: Manifest, trust: bool) -> Plan:
-    parts = [
-        _part(request, archive, manifest.get(archive.path), trust) for archive in request.archives
-    ]
-    _check_together(request, parts)
-    names = {part.archive.path for part in parts}
-    after = {path: entry for path, entry in manifest.items() if path not in names}
-    after.update((part.archive.path, part.entry) for part in parts)
-    plan = Plan(request, parts, after, leftover=look.leftover())
-    others = {
-        path: archive
-        for archive, entry in manifest.items()
-        if archive not in names
-        for path in entry.paths()
-    }
-    for part in parts:
-        _compare(plan, part, look, others)
-    _plan_removal(plan, manifest, look)
-    plan.refresh = after != manifest
-    return plan
-
-
-def _part(request: Request, archive: Archive, known: Entry | None, trust: bool) -> Part:
-    if trust and known and not known.placing and known.is_of(archive):
-        return Part(archive, known, known)
-    directory = _read(request, archive)
-    files: list[Item] = [(m.path, m.size, m.crc) for m in directory.members if not m.folder]
-    folders = sorted({m.path for m in directory.members if m.folder and m.path})
-    entry = Entry(archive.size, archive.mtime_ns, directory.digest, files, folders)
-    return Part(archive, entry, known, directory.members)
-
-
-def _read(request: Request, archive: Archive) -> Directory:
-    fd = archive.open()
     try:
-        return read_directory(archive, fd, request.limits, request.strict)
-    finally:
-        os.close(fd)
+        return _Planner(request, look, manifest, trust=True).plan()
+    except _OtherArchiveError:
+        # Another archive of the same size and time: believe nothing but its bytes.
+        return _Planner(request, look, manifest, trust=False).plan()
 
 
-def _check_together(request: Request, parts: Sequence[Part]) -> None:
-    """No path twice, none both file and folder, over all archives; and the limits on their sum."""
-    files: dict[str, str] = {}
-    folders: dict[str, str] = {}
-    for part in parts:
-        name = part.archive.path
-        for path, _, _ in part.entry.files:
-            if path in files:
-                raise refusal(name, *_twice(name, files[path]), member=path)
-            files[path] = name
-            _add_folders(folders, path.rpartition("/")[0], name)
-        for path in part.entry.folders:
-            _add_folders(folders, path, name)
-        if request.strict and part.members:
-            _check_strict_names(name, part.members)
-    for path in files.keys() & folders.keys():
-        raise refusal(files[path], f"is a file here and a folder in {folders[path]}", member=path)
-    limits = request.limits
-    if len(files) > limits.max_files:
-        raise LabError(
-            f"src: {len(files)} files are above the limit of {limits.max_files}; "
-            "raise limits.max_files if that is right"
-        )
-    total = sum(size for part in parts for _, size, _ in part.entry.files)
-    if total > limits.max_bytes:
-        raise LabError(
-            f"src: {total} bytes when unpacked are above the limit of {limits.max_bytes}; "
-            "raise limits.max_bytes if that is right"
-        )
+class _Planner:
+    def __init__(self, request: Request, look: Look, manifest: Manifest, trust: bool) -> None:
+        self._request = request
+        self._look = look
+        self._manifest = manifest
+        self._harmed = False
+        self._parts = [self._part(archive, trust) for archive in request.archives]
 
+    def plan(self) -> Plan:
+        parts, request = self._parts, self._request
+        self._check_together()
+        names = {part.archive.path for part in parts}
+        after = {path: entry for path, entry in self._manifest.items() if path not in names}
+        after.update((part.archive.path, part.entry) for part in parts)
+        plan = Plan(request, parts, after, leftover=self._look.leftover())
+        for part in parts:
+            self._compare(plan, part)
+        self._plan_removal(plan)
+        plan.refresh = self._harmed or after != self._manifest
+        for part in plan.extracting:
+            part.directory = self._directory(part)
+        self._measure(plan)
+        return plan
 
-def _twice(here: str, there: str) -> tuple[str, str]:
-    if here == there:
-        return "is in the archive twice (in one spelling or another)", ASK_MAKER
-    rule = f"is in {there} as well, and one path cannot hold two files"
-    return rule, "give the archives a dest each"
+    def _part(self, archive: Archive, trust: bool) -> Part:
+        known = self._manifest.get(archive.path)
+        listed = self._list(known) if known else None
+        if known and listed is None:
+            known = None  # its list was harmed: it says nothing any more
+            self._harmed = True
+        if known and listed is not None and trust and not known.placing and known.is_of(archive):
+            return Part(archive, known, known, listed)
+        found = self._survey(archive)
+        return Part(archive, found.entry, known, listed or b"", found, found.directory)
 
+    def _list(self, entry: Entry) -> bytes | None:
+        return None if self._look.root is None else load_list(self._look.root, entry.listed)
 
-def _add_folders(folders: dict[str, str], path: str, archive: str) -> None:
-    while path and path not in folders:
-        folders[path] = archive
-        path = path.rpartition("/")[0]
+    def _survey(self, archive: Archive) -> Survey:
+        reader = archive.open()
+        try:
+            directory = self._read(archive, reader)
+        finally:
+            reader.close()
+        return survey(archive, directory, self._request.limits, self._request.strict)
 
+    def _read(self, archive: Archive, reader: Reader) -> Directory:
+        return read_directory(archive, reader, self._request.limits, self._request.rules)
 
-def _check_strict_names(archive: str, members: Iterable[Member]) -> None:
-    """In strict mode, no names that some filesystem folds into one, nor a folder twice."""
-    seen: set[str] = set()
-    for member in members:
-        folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", member.path).casefold())
-        if folded in seen:
-            raise refusal(
-                archive,
-                "differs from another only by case or accents, or is there twice",
-                member=member.path,
+    def _check_together(self) -> None:
+        limits = self._request.limits
+        files = sum(part.entry.files for part in self._parts)
+        if files > limits.max_files:
+            raise LabError(
+                f"src: {files} files are above the limit of {limits.max_files}; "
+                "raise limits.max_files if that is right"
             )
-        seen.add(folded)
+        total = sum(part.entry.bytes for part in self._parts)
+        if total > limits.max_bytes:
+            raise LabError(
+                f"src: {total} bytes when unpacked are above the limit of {limits.max_bytes}; "
+                "raise limits.max_bytes if that is right"
+            )
+        # Archives that are all as they were when they were unpacked have been compared then.
+        if any(part.found for part in self._parts):
+            check_together([(p.archive.path, p, self._names(p)) for p in self._parts])
+
+    def _names(self, part: Part) -> Names:
+        if part.found:
+            return part.found.names
+        names = Names()
+        names.add(part.items())
+        return names
+
+    def _compare(self, plan: Plan, part: Part) -> None:
+        """Find the part's files that are missing or altered, and refuse what is in their way."""
+        request, look = self._request, self._look
+        if look.bare:
+            part.todo = bytearray(b"%c" % MAKE) * part.entry.members
+            return
+        if request.verify == "manifest" and not part.found:
+            plan.unchanged += part.entry.files
+            return
+        former = _Former(part)
+        part.todo = bytearray(part.entry.members)
+        for index, (kind, size, crc, path) in enumerate(part.items()):
+            if kind == FOLDER:
+                part.todo[index] = KEEP if look.has_folder(path) else MAKE
+                continue
+            status = look.at(path, kind)
+            if status is None:
+                part.todo[index] = MAKE
+                continue
+            sure = request.verify != "crc" and former.had(path, size, crc)
+            if status.st_size == size and (sure or look.crc(path, kind) == crc):
+                plan.unchanged += 1
+                if _strays(status, request.modes, kind):
+                    plan.repaired.append(path)
+            elif former.brought(path) or request.overwrite:
+                part.todo[index] = REPLACE
+            else:
+                raise LabError(self._in_the_way(path, part.archive.path))
+
+    def _in_the_way(self, path: str, archive: str) -> str:
+        names = {part.archive.path for part in self._parts}
+        owner = next(
+            (
+                other
+                for other, entry in self._manifest.items()
+                if other not in names and path in _paths(self._list(entry))
+            ),
+            None,
+        )
+        whose = f"came from {owner}" if owner else "was not brought by this module"
+        return (
+            f"{self._request.dest}/{path}: is there with other contents and {whose}, "
+            f"so {archive} would overwrite it; move it away, or set conflict: overwrite"
+        )
+
+    def _plan_removal(self, plan: Plan) -> None:
+        """Plan to remove what changed archives no longer bring, where `purge` asks for it."""
+        changed = [p for p in self._parts if p.known and (p.found or p.known.leaving)]
+        if not self._request.purge or not changed:
+            return
+        wanted = {hash(path) for part in self._parts for path in _paths_of(part.items())}
+        for name, entry in plan.manifest.items():
+            if name not in {part.archive.path for part in self._parts}:
+                wanted.update(map(hash, _paths(self._list(entry))))
+        for part in changed:
+            former = set(_paths(part.listed)).union(part.known.leaving if part.known else ())
+            part.entry.leaving = sorted(path for path in former if hash(path) not in wanted)
+            plan.removed += [p for p in part.entry.leaving if self._look.at(p, refuse=False)]
+
+    def _directory(self, part: Part) -> Directory:
+        """Read the directory of a part that was known from its list alone, once more."""
+        if part.found:
+            return part.found.directory
+        reader = part.archive.open()
+        try:
+            directory = self._read(part.archive, reader)
+        finally:
+            reader.close()
+        if directory.digest != part.entry.digest:
+            raise _OtherArchiveError
+        return directory
+
+    def _measure(self, plan: Plan) -> None:
+        """Count what is to be extracted, and refuse a plan that the disk has no room for."""
+        room = 0
+        folders: set[str] = set()
+        for part in plan.extracting:
+            if part.found and part.todo.count(MAKE) == len(part.todo):
+                plan.files += part.entry.files
+                plan.bytes += part.entry.bytes
+                room += part.found.room
+                folders |= part.found.names.folders
+                continue
+            for member in part.work():
+                if member.kind == FOLDER:
+                    folders.add(member.path)
+                    continue
+                plan.files += 1
+                plan.bytes += member.size
+                room += -(-member.size // BLOCK) * BLOCK
+                folders.add(member.path.rpartition("/")[0])
+        _check_room(self._request.dest, room, plan.files + len(folders))
 
 
-def _compare(plan: Plan, part: Part, look: Look, others: dict[str, str]) -> None:
-    """Find the part's files that are missing or altered, and refuse what is in their way."""
-    request, known = plan.request, part.known
-    if request.verify == "manifest" and known is part.entry and look.exists:
-        plan.skipped += len(part.entry.files)
-        return
-    before: dict[str, tuple[int, int]] = dict.fromkeys(known.leaving, (-1, -1)) if known else {}
-    before.update((path, (size, crc)) for path, size, crc in (known.files if known else ()))
-    for path, size, crc in part.entry.files:
-        status = look.at(path)
-        if status is None:
-            part.todo.add(path)
-            continue
-        sure = part.trusted and before.get(path) == (size, crc)
-        if status.st_size == size and ((sure and request.verify != "crc") or look.crc(path) == crc):
-            plan.skipped += 1
-            if _strays(status, request.modes):
-                plan.repaired.append(path)
-        elif path in before or request.overwrite:
-            part.todo.add(path)
-            part.altered.add(path)
-        else:
-            raise LabError(_in_the_way(request.dest, path, part.archive.path, others.get(path)))
-    part.todo.update(path for path in part.entry.folders if not look.has_folder(path))
+def _check_room(dest: str, needed: int, inodes_needed: int) -> None:
+    room, inodes = free_space(dest)
+    if needed > room:
+        raise LabError(
+            f"{dest}: {needed} bytes are needed and {room} are free; "
+            "free some, or name a dest on a larger disk"
+        )
+    if inodes is not None and inodes_needed > inodes:
+        raise LabError(
+            f"{dest}: {inodes_needed} inodes are needed and {inodes} are free; "
+            "remove files, or name another dest"
+        )
 
 
-def _in_the_way(dest: str, path: str, archive: str, owner: str | None) -> str:
-    whose = f"came from {owner}" if owner else "was not brought by this module"
-    return (
-        f"{dest}/{path}: is there with other contents and {whose}, "
-        f"so {archive} would overwrite it; move it away, or set conflict: overwrite"
-    )
+class _Former:
+    """What an archive is known to have brought; numbers in place of paths, as in Names."""
+
+    def __init__(self, part: Part) -> None:
+        self._all = part.found is None  # as it was: every item of it
+        self._trusted = part.known is not None and not part.known.placing
+        self._had: set[int] = set()
+        self._paths: set[int] = set()
+        if part.known and not self._all:
+            self._paths.update(map(hash, part.known.leaving))
+            for kind, size, crc, path in items(part.listed):
+                if kind != FOLDER:
+                    self._paths.add(hash(path))
+                    self._had.add(hash(f"{size} {crc} {path}"))
+
+    def brought(self, path: str) -> bool:
+        return self._all or hash(path) in self._paths
+
+    def had(self, path: str, size: int, crc: int) -> bool:
+        """Whether what is on disk may be judged by its size alone."""
+        return self._all or (self._trusted and hash(f"{size} {crc} {path}") in self._had)
 
 
-def _strays(status: os.stat_result, modes: Modes) -> bool:
+def _paths_of(its_items: Iterable[Item]) -> Iterator[str]:
+    return (path for kind, _, _, path in its_items if kind != FOLDER)
+
+
+def _paths(listed: bytes | None) -> Iterator[str]:
+    return _paths_of(items(listed or b""))
+
+
+def _strays(status: os.stat_result, modes: Modes, kind: int) -> bool:
     return (
         (modes.uid >= 0 and status.st_uid != modes.uid)
         or (modes.gid >= 0 and status.st_gid != modes.gid)
-        or (modes.exact and status.st_mode & 0o7777 != modes.file)
+        or (modes.exact and kind == FILE and status.st_mode & 0o7777 != modes.file)
     )
-
-
-def _plan_removal(plan: Plan, manifest: Manifest, look: Look) -> None:
-    """Plan to remove what changed archives no longer bring, where `purge` asks for it."""
-    if not plan.request.purge:
-        return
-    wanted = {path for entry in plan.manifest.values() for path, _, _ in entry.files}
-    for part in plan.parts:
-        if part.known and (part.known is not part.entry or part.known.leaving):
-            part.entry.leaving = sorted(part.known.paths() - wanted)
-            plan.removed += [path for path in part.entry.leaving if look.at(path, refuse=False)]
-
-
-def _finish(plan: Plan, look: Look) -> Plan:
-    """Refuse a plan that the disk has no room for."""
-    files = sizes = 0
-    folders: set[str] = set()
-    for part in plan.extracting:
-        for member in part.work():
-            if member.folder:
-                folders.add(member.path)
-                continue
-            files += 1
-            sizes += -(-member.size // _BLOCK) * _BLOCK
-            folders.add(member.path.rpartition("/")[0])
-    room, inodes = free_space(plan.request.dest)
-    dest = plan.request.dest
-    if sizes > room:
-        raise LabError(
-            f"{dest}: {sizes} bytes are needed and {room} are free; "
-            "free some, or name a dest on a larger disk"
-        )
-    if inodes is not None and files + len(folders) > inodes:
-        raise LabError(
-            f"{dest}: {files + len(folders)} inodes are needed and {inodes} are free; "
-            "remove files, or name another dest"
-        )
-    return plan

@@ -1,29 +1,32 @@
 """The worker processes, the queue between them, and their deaths.
 
-Workers are forked once the plan is made, so they share its memory. The queue
-is a pipe of numbers: a record is read whole by whichever worker is free, with
-no lock and no manager.
+Workers are forked once the plan is made, so they share its memory. The queue is a
+pipe of ranges: a record is read whole by whichever worker is free, with no lock and
+no manager. Each worker has a pipe of its own on which it says what it has written.
 """
 
 from __future__ import annotations
 
 import errno
 import gc
-import json
 import os
 import selectors
 import signal
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ansible.module_utils.lab.errors import LabError
 
-from .worker import Range, Worker
+from .worker import Source, Worker
 
-_RECORD = struct.Struct("<L")
-_REPORT_BYTES = 64 << 10
+Range = tuple[int, int, int]
+"""Number of the source, the first of its members, and the one behind the last."""
+
+_RANGE = struct.Struct("<LLL")
+_REPORT = struct.Struct("<LQ")
+_FAILED = _REPORT.pack(0xFFFFFFFF, 0)
+_READ_BYTES = 64 << 10
 _FULL = {
     errno.ENOSPC: "the disk is full (or out of inodes)",
     errno.EDQUOT: "the disk quota is used up",
@@ -38,27 +41,42 @@ class Done:
     bytes: int = 0
 
 
-def run_pool(ranges: Sequence[Range], workers: int, make: Callable[[], Worker]) -> Done:
+def run_pool(
+    sources: Sequence[Source],
+    ranges: Iterable[Range],
+    workers: int,
+    make: Callable[[], Worker],
+    update: Callable[[int, int], None],
+) -> Done:
     """Have `workers` processes extract all ranges; LabError is the first that any of them met.
 
-    Whatever happens, no worker is left when this returns.
+    `update` is told the files and bytes written so far. Whatever happens, no worker is
+    left when this returns.
     """
-    pool = _Pool(ranges, make)
+    records = b"".join(_RANGE.pack(*one) for one in ranges)
+    pool = _Pool(sources, records, make, update)
     try:
-        pool.start(min(workers, len(ranges)))
+        pool.start(min(workers, len(records) // _RANGE.size))
         return pool.serve()
     finally:
         pool.end()
 
 
 class _Pool:
-    def __init__(self, ranges: Sequence[Range], make: Callable[[], Worker]) -> None:
-        self._ranges = ranges
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        records: bytes,
+        make: Callable[[], Worker],
+        update: Callable[[int, int], None],
+    ) -> None:
+        self._sources = sources
         self._make = make
-        self._reports: dict[int, bytes] = {}  # pipe of a worker: what it sent so far
+        self._update = update
+        self._reports: dict[int, bytes] = {}  # pipe of a worker: what it sent and was not read yet
         self._pids: dict[int, int] = {}  # pipe of a worker: its process
         self._queue = -1
-        self._todo = memoryview(b"".join(map(_RECORD.pack, range(len(ranges)))))
+        self._todo = memoryview(records)
         self._done = Done()
 
     def start(self, workers: int) -> None:
@@ -83,7 +101,8 @@ class _Pool:
             return
         try:
             os.close(self._queue)
-            _write_all(theirs, json.dumps(_work(queue, self._ranges, self._make, parent)).encode())
+            gc.disable()  # a worker makes no cycles
+            _work(queue, theirs, self._sources, self._make, parent)
             os._exit(0)
         finally:
             os._exit(1)  # not even an exit handler of the module may run twice
@@ -108,8 +127,9 @@ class _Pool:
     def _feed(self) -> bool:
         """Write as many records as the pipe takes; True when there are no more."""
         try:
+            # Whole records only, and few enough to be written at once or not at all.
             while self._todo:
-                self._todo = self._todo[os.write(self._queue, self._todo[:4096]) :]
+                self._todo = self._todo[os.write(self._queue, self._todo[: _RANGE.size * 300]) :]
         except BlockingIOError:
             return False
         except BrokenPipeError:
@@ -118,21 +138,25 @@ class _Pool:
 
     def _collect(self, pipe: int) -> bool:
         """Read from a worker; True when it has ended."""
-        data = os.read(pipe, _REPORT_BYTES)
-        self._reports[pipe] += data
+        data = os.read(pipe, _READ_BYTES)
+        report = self._reports[pipe] + data
+        while len(report) >= _REPORT.size and not report.startswith(_FAILED):
+            files, size = _REPORT.unpack_from(report)
+            self._done.files += files
+            self._done.bytes += size
+            report = report[_REPORT.size :]
+        self._reports[pipe] = report
+        self._update(self._done.files, self._done.bytes)
         return not data
 
     def _judge(self, pipe: int) -> None:
         report = self._reports.pop(pipe)
         os.close(pipe)
         _, status = os.waitpid(self._pids.pop(pipe), 0)
-        said: dict[str, Any] = json.loads(report) if report and not status else {}
-        if "error" in said:
-            raise LabError(said["error"])
-        if "files" not in said:
+        if report.startswith(_FAILED):
+            raise LabError(report[_REPORT.size :].decode())
+        if status or report:
             raise LabError(_death(status))
-        self._done.files += said["files"]
-        self._done.bytes += said["bytes"]
 
     def _close_queue(self) -> None:
         if self._queue >= 0:
@@ -164,25 +188,29 @@ def _death(status: int) -> str:
 
 
 def _work(
-    queue: int, ranges: Sequence[Range], make: Callable[[], Worker], parent: int
-) -> dict[str, Any]:
+    queue: int, reports: int, sources: Sequence[Source], make: Callable[[], Worker], parent: int
+) -> None:
     """Live as a worker; everything that goes wrong becomes its report."""
     try:
         os.umask(0)  # modes are given in full
         worker = make()
+        files = size = 0
         # A worker whose parent was killed must not go on writing.
         while os.getppid() == parent:
-            record = os.read(queue, _RECORD.size)
+            record = os.read(queue, _RANGE.size)
             if not record:
-                return {"files": worker.files, "bytes": worker.bytes}
-            worker.extract(ranges[_RECORD.unpack(record)[0]])
+                return
+            number, first, last = _RANGE.unpack(record)
+            worker.extract(sources[number], first, last)
+            _write_all(reports, _REPORT.pack(worker.files - files, worker.bytes - size))
+            files, size = worker.files, worker.bytes
     except LabError as error:
-        return {"error": str(error)}
+        _write_all(reports, _FAILED + str(error).encode())
     except OSError as error:
-        return {"error": disk_error(error)}
+        _write_all(reports, _FAILED + disk_error(error).encode())
     except MemoryError:
-        return {"error": "A worker process ran out of memory; run again with fewer workers"}
-    return {}
+        said = b"A worker process ran out of memory; run again with fewer workers"
+        _write_all(reports, _FAILED + said)
 
 
 def disk_error(error: OSError) -> str:

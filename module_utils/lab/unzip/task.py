@@ -4,44 +4,54 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain, islice
 from typing import Any
 
 from ansible.module_utils.lab.errors import LabError
 
 from .dest import Look, hold_dest, open_dest
+from .directory import FOLDER
 from .engines import load_engine
 from .manifest import load_manifest, save_manifest
 from .place import move_in, remove_files, remove_stage, repair_files, staging
-from .plan import Plan, Request, make_plan
-from .pool import Done, disk_error, run_pool
-from .worker import ONE_SHOT, SLACK, Range, Worker
+from .plan import REPLACE, Part, Plan, Request, make_plan
+from .pool import Done, Range, disk_error, run_pool
+from .progress import NoProgress, Progress
+from .worker import Source, Worker
 
 _RANGE_BYTES = 1 << 20
 _RANGE_MEMBERS = 200
+_REMOTE_RANGE_BYTES = 4 << 20  # where each read costs a round trip
+_ONE_SHOT = (16 << 20, 512 << 20)  # bytes, at least and at most
 _PATIENCE = 30.0  # seconds that a second run waits for the first
 _DIFF_LINES = 40
 
 
-def run(request: Request, check: bool) -> dict[str, Any]:
+def run(request: Request, check: bool, progress: Progress | None = None) -> dict[str, Any]:
     """Unpack, or in check mode say what would be done; gives the module's result.
 
     LabError for everything that a user can mend; dest is then as it was.
     """
     began = time.monotonic()
     engine = load_engine(request.engine).name
+    watch = progress or NoProgress()
     try:
-        plan, done = _check(request) if check else _unpack(request)
+        watch.stage("reading")
+        plan = _check(request) if check else _unpack(request, watch)
+        watch.stage("done")
     except OSError as error:
         raise LabError(disk_error(error)) from error
-    result = _result(plan, done)
+    result = _result(plan)
     result["engine"] = engine
     result["seconds"] = round(time.monotonic() - began, 3)
     return result
 
 
-def _check(request: Request) -> tuple[Plan, Done]:
+def _check(request: Request) -> Plan:
     fd = open_dest(request.dest)
     look = Look(request.dest, fd)
     try:
@@ -51,36 +61,33 @@ def _check(request: Request) -> tuple[Plan, Done]:
         if fd is not None:
             os.close(fd)
     plan.makes_dest = fd is None
-    members = [member for part in plan.extracting for member in part.work() if not member.folder]
-    return plan, Done(len(members), sum(member.size for member in members))
+    return plan
 
 
-def _unpack(request: Request) -> tuple[Plan, Done]:
+def _unpack(request: Request, watch: Progress) -> Plan:
     with hold_dest(request.dest, request.modes.folder, _PATIENCE) as (dest, made):
-        if request.modes.owned and (made or _is_bare(dest)):
-            os.fchown(dest, request.modes.uid, request.modes.gid)
         look = Look(request.dest, dest)
+        # Where nothing is in dest, a killed run may have made it.
+        if request.modes.owned and (made or look.bare):
+            os.fchown(dest, request.modes.uid, request.modes.gid)
         try:
             plan = make_plan(request, look, load_manifest(dest))
         finally:
             look.close()
         plan.makes_dest = made
-        return plan, _apply(plan, dest)
+        _apply(plan, dest, watch)
+        return plan
 
 
-def _is_bare(dest: int) -> bool:
-    """Whether nothing is in dest, so that a killed run may have made it."""
-    with os.scandir(dest) as entries:
-        return next(entries, None) is None
-
-
-def _apply(plan: Plan, dest: int) -> Done:
-    done = Done()
+def _apply(plan: Plan, dest: int, watch: Progress) -> None:
     if plan.extracting:
+        watch.begin(len(plan.extracting), plan.files, plan.bytes)
+        watch.stage("unpacking")
         with staging(dest) as stage:
-            done = _extract(plan, stage)
+            _extract(plan, stage, watch)
             for part in plan.extracting:
-                os.close(part.archive.open())  # LabError if it changed meanwhile
+                part.archive.open().close()  # LabError if it changed meanwhile
+            watch.stage("placing")
             _place(plan, stage, dest)
     elif plan.leftover:
         remove_stage(dest)
@@ -91,8 +98,11 @@ def _apply(plan: Plan, dest: int) -> Done:
     if plan.changed or plan.refresh:
         for part in plan.parts:
             part.entry.placing, part.entry.leaving = False, []
-        save_manifest(dest, plan.manifest)
-    return done
+        save_manifest(dest, plan.manifest, _lists(plan))
+
+
+def _lists(plan: Plan) -> Iterator[tuple[str, bytes]]:
+    return ((part.entry.listed, part.found.listed) for part in plan.parts if part.found)
 
 
 def _place(plan: Plan, stage: int, dest: int) -> None:
@@ -102,49 +112,68 @@ def _place(plan: Plan, stage: int, dest: int) -> None:
         path: replace(entry, placing=True) if path in touched else entry
         for path, entry in plan.manifest.items()
     }
-    save_manifest(dest, during)
-    move_in(stage, dest, set().union(*(part.altered for part in plan.parts)))
+    save_manifest(dest, during, _lists(plan))
+    move_in(stage, dest, set(chain.from_iterable(part.altered() for part in plan.parts)))
 
 
-def _extract(plan: Plan, stage: int) -> Done:
+def _extract(plan: Plan, stage: int, watch: Progress) -> Done:
     request = plan.request
-    ranges = list(_ranges(plan))
-    return run_pool(
-        ranges,
-        request.workers,
-        lambda: Worker(stage, request.modes, load_engine(request.engine), request.strict),
-    )
+    sources = [
+        Source(part.archive, part.directory)
+        for part in plan.extracting
+        if part.directory is not None
+    ]
+    one_shot = _one_shot(request.workers)
+
+    def make() -> Worker:
+        return Worker(stage, request.modes, load_engine(request.engine), request.strict, one_shot)
+
+    ranges = _ranges(plan.extracting, one_shot)
+    return run_pool(sources, ranges, request.workers, make, watch.update)
 
 
-def _ranges(plan: Plan) -> Iterator[Range]:
+def _one_shot(workers: int) -> int:
+    """Size up to which a member is unpacked in one call, by the memory that is free."""
+    free = 0
+    with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123  a path of the kernel
+        for line in lines:
+            if line.startswith("MemAvailable:"):
+                free = int(line.split()[1]) << 10
+    least, most = _ONE_SHOT
+    return max(least, min(most, free // (8 * max(1, workers))))
+
+
+def _ranges(parts: list[Part], one_shot: int) -> Iterator[Range]:
     """Cut the members to extract into pieces of work that lie together in their archive."""
-    for part in plan.extracting:
-        members = part.work()
-        first = 0
-        for at in range(1, len(members) + 1):
-            if at == len(members) or _is_full(members, first, at):
-                yield Range(part.archive, members[first:at])
-                first = at
+    for number, part in enumerate(parts):
+        assert part.directory is not None  # noqa: S101  the plan reads it
+        offsets = part.directory.offsets
+        aim = _REMOTE_RANGE_BYTES if part.archive.remote else _RANGE_BYTES
+        for first, last in part.runs():
+            for begin, end in _cuts(offsets, first, last, aim, one_shot):
+                yield number, begin, end
 
 
-def _is_full(members: Sequence[Any], first: int, at: int) -> bool:
-    """Whether the member `at` begins a new range."""
-    here, before = members[at], members[at - 1]
-    return (
-        at - first >= _RANGE_MEMBERS
-        or here.offset - members[first].offset >= _RANGE_BYTES
-        or here.offset - before.limit > SLACK
-        or max(here.packed, before.packed) > ONE_SHOT
-    )
+def _cuts(
+    offsets: array[int], first: int, last: int, aim: int, one_shot: int
+) -> Iterator[tuple[int, int]]:
+    while first < last:
+        most = min(last, first + _RANGE_MEMBERS)
+        end = max(first + 1, bisect_left(offsets, offsets[first] + aim, first + 1, most))
+        # A member that is to be streamed stays alone.
+        if end - first > 1 and offsets[end] - offsets[first] > one_shot:
+            end -= 1
+        yield first, end
+        first = end
 
 
-def _result(plan: Plan, done: Done) -> dict[str, Any]:
+def _result(plan: Plan) -> dict[str, Any]:
     return {
         "changed": plan.changed,
         "dest": plan.request.dest,
-        "files": done.files,
-        "bytes": done.bytes,
-        "skipped": plan.skipped,
+        "files": plan.files,
+        "bytes": plan.bytes,
+        "unchanged": plan.unchanged,
         "removed": len(plan.removed),
         "repaired": len(plan.repaired),
         "workers": plan.request.workers,
@@ -152,8 +181,8 @@ def _result(plan: Plan, done: Done) -> dict[str, Any]:
             {
                 "path": part.archive.path,
                 "state": part.state,
-                "files": len(part.entry.files),
-                "bytes": sum(size for _, size, _ in part.entry.files),
+                "files": part.entry.files,
+                "bytes": part.entry.bytes,
             }
             for part in plan.parts
         ],
@@ -163,27 +192,29 @@ def _result(plan: Plan, done: Done) -> dict[str, Any]:
 
 def _diff(plan: Plan) -> dict[str, str]:
     """Before and after, a line for each file that is added, replaced, removed or put right."""
-    before: list[str] = []
-    after: list[str] = []
-    for part in plan.extracting:
-        for member in part.work():
-            if member.path in part.altered:
-                before.append(f"{member.path} (other contents)")
-            shown = f"{member.path}/" if member.folder else f"{member.path} ({member.size} bytes)"
-            after.append(shown)
-    before += plan.removed
-    before += [f"{path} (other owner or mode)" for path in plan.repaired]
-    after += [f"{path} (owner and mode as asked)" for path in plan.repaired]
+    replaced = chain.from_iterable(part.altered() for part in plan.extracting)
+    before = chain(
+        (f"{path} (other contents)" for path in replaced),
+        plan.removed,
+        (f"{path} (other owner or mode)" for path in plan.repaired),
+    )
+    work = chain.from_iterable(part.work() for part in plan.extracting)
+    after = chain(
+        (f"{m.path}/" if m.kind == FOLDER else f"{m.path} ({m.size} bytes)" for m in work),
+        (f"{path} (owner and mode as asked)" for path in plan.repaired),
+    )
+    replacing = sum(part.todo.count(REPLACE) for part in plan.extracting)
+    counted = sum(part.count for part in plan.extracting)
     return {
         "before_header": plan.request.dest,
         "after_header": plan.request.dest,
-        "before": _lines(before),
-        "after": _lines(after),
+        "before": _lines(before, replacing + len(plan.removed) + len(plan.repaired)),
+        "after": _lines(after, counted + len(plan.repaired)),
     }
 
 
-def _lines(items: list[str]) -> str:
-    shown = items[:_DIFF_LINES]
-    if len(items) > len(shown):
-        shown.append(f"… and {len(items) - len(shown)} more")
+def _lines(items: Iterable[str], count: int) -> str:
+    shown = list(islice(items, _DIFF_LINES))
+    if count > len(shown):
+        shown.append(f"… and {count - len(shown)} more")
     return "".join(f"{line}\n" for line in shown)

@@ -1,9 +1,9 @@
 """One process that extracts ranges of members into the staging folder.
 
-A range is read by one pread, its members are inflated in one call each, and
-files are opened relative to descriptors of their folders, which are made when
-first needed. The folder is new and ours alone, and every open refuses links:
-nothing can be written outside it.
+A range is read by one call, its members are inflated in one call each, and files
+are opened relative to descriptors of their folders, which are made when first
+needed. The folder is new and ours alone, and every open refuses links: nothing can
+be written outside it.
 """
 
 from __future__ import annotations
@@ -13,18 +13,32 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .engines import BadDataError, Bytes, Engine, unpack_stream
+from .directory import (
+    DEFLATED,
+    DESCRIPTOR,
+    FOLDER,
+    LINK,
+    LOCAL_SIZE,
+    STORED,
+    Directory,
+    Member,
+)
+from .engines import BadDataError, Bytes, Engine, all_bytes, unpack_stream
 from .entry import data_start
-from .records import DEFLATED, LOCAL_SIZE, STORED, Member
+from .extra import is_harmless
+from .links import check_size, check_target
 from .refusal import refusal
-from .sources import Archive, read_at
+from .sources import Archive, Reader
+from .stream import write_through
 
-ONE_SHOT = 16 << 20  # bytes; larger members are streamed
-SLACK = 64 << 10  # bytes beyond the members' own that a range reads for headers
 _PIECE = 1 << 20
 _OPEN_FOLDERS = 200
+_SHORTENED = 1 << 20  # bytes that a member may hold beyond what it declares, at most
 _O_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 O_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# What begins a local header; what follows up to the name's length is as in the directory.
+_SIGNATURE = b"PK\x03\x04"
+_SAME_IN_ENTRY, _SAME_SIZE = 6, 24
 
 
 @dataclass(frozen=True)
@@ -53,11 +67,11 @@ class Modes:
 
 
 @dataclass(frozen=True)
-class Range:
-    """Members of one archive that lie one behind the other."""
+class Source:
+    """An archive to extract from, and its directory."""
 
     archive: Archive
-    members: list[Member]
+    directory: Directory
 
 
 class Folders:
@@ -98,119 +112,191 @@ class Folders:
 
 
 class Worker:
-    """Extracts ranges; counts `files` and `bytes` that it wrote."""
+    """Extracts ranges; counts `files` and `bytes` that it wrote.
 
-    def __init__(self, root: int, modes: Modes, engine: Engine, strict: bool) -> None:
+    A member whose bytes, packed or unpacked, are more than `one_shot` is streamed.
+    """
+
+    def __init__(
+        self, root: int, modes: Modes, engine: Engine, strict: bool, one_shot: int
+    ) -> None:
         self._folders = Folders(root, modes)
         self._modes = modes
         self._engine = engine
         self._strict = strict
-        self._archive: Archive | None = None
-        self._fd = -1
-        self._buffer = bytearray(1 << 20)
-        self._begin = 0
-        self._view = memoryview(self._buffer)[:0]
+        self._one_shot = one_shot
+        self._source: Source | None = None
+        self._reader: Reader | None = None
+        self._buffer = bytearray()
+        self._begin = self._filled = 0
         self.files = 0
         self.bytes = 0
 
-    def extract(self, work: Range) -> None:
-        """Write the members of a range; RefusalError for a broken rule, OSError from the disk."""
-        self._turn_to(work.archive)
-        first, last = work.members[0], work.members[-1]
-        end = min(last.limit, last.offset + LOCAL_SIZE + len(last.name) + last.packed + SLACK)
-        self._load(first.offset, end - first.offset if last.packed <= ONE_SHOT else 0)
-        for member in work.members:
-            self._extract(member)
+    def extract(self, source: Source, first: int, last: int) -> None:
+        """Write the members from `first` to before `last`; RefusalError for a broken rule.
 
-    def _turn_to(self, archive: Archive) -> None:
+        OSError where the disk refuses.
+        """
+        self._turn_to(source)
+        members = source.directory.members(first, last)
+        begin, end = members[0].offset, members[-1].limit
+        self._load(begin, end - begin if end - begin <= self._one_shot else 0)
+        for member in members:
+            try:
+                self._extract(member)
+            except BadDataError:
+                raise refusal(
+                    source.archive.path,
+                    f"does not unpack to the {member.size} bytes that it declares: "
+                    "damaged, or a lie",
+                    member=member.name,
+                ) from None
+            except FileExistsError:
+                # The plan refused equal names: only a filesystem that folds names comes here.
+                raise refusal(
+                    source.archive.path,
+                    "has a name that dest's filesystem takes for another's (case or accents)",
+                    member=member.name,
+                ) from None
+
+    def _turn_to(self, source: Source) -> None:
         # One archive is open at a time: a mount of a bucket keeps a copy of each open file.
-        if archive is not self._archive:
+        if source is not self._source:
             self.close_archive()
-            self._fd = archive.open()
-            self._archive = archive
+            self._reader = source.archive.open()
+            self._source = source
 
     def close_archive(self) -> None:
         """Close the archive that is open."""
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd, self._archive = -1, None
+        if self._reader is not None:
+            self._reader.close()
+        self._reader, self._source = None, None
+
+    def _opened(self) -> tuple[Source, Reader]:
+        assert self._source and self._reader  # noqa: S101  set by _turn_to
+        return self._source, self._reader
 
     def _load(self, begin: int, length: int) -> None:
         if length > len(self._buffer):
-            self._view = memoryview(b"")
-            self._buffer = bytearray(length)
+            self._buffer = bytearray(max(length, 2 << 20))
+            self._engine.attach(self._buffer)
         view = memoryview(self._buffer)[:length]
-        got = 0
-        while got < length:
-            more = os.preadv(self._fd, [view[got:]], begin + got)
-            if not more:
-                break
-            got += more
-        self._begin, self._view = begin, view[:got]
+        self._begin = begin
+        self._filled = self._opened()[1].read_into(view, begin) if length else 0
 
-    def _read(self, offset: int, length: int) -> bytes | memoryview:
+    def _read(self, length: int, offset: int) -> bytes | memoryview:
         start = offset - self._begin
-        if start >= 0 and start + length <= len(self._view):
-            return self._view[start : start + length]
-        return read_at(self._fd, length, offset)
+        if start >= 0 and start + length <= self._filled:
+            return memoryview(self._buffer)[start : start + length]
+        return self._opened()[1].read_at(length, offset)
 
     def _extract(self, member: Member) -> None:
-        assert self._archive is not None  # noqa: S101  set by _turn_to
-        path = self._archive.path
-        start = data_start(path, member, self._read, self._strict)
-        try:
-            if member.folder:
-                self._write_folder(member, start)
-            elif max(member.size, member.packed) > ONE_SHOT or member.method not in (
-                STORED,
-                DEFLATED,
+        start = self._start(member)
+        if member.kind == FOLDER:
+            self._make_folder(member, start)
+        elif member.kind == LINK:
+            self._make_link(member, start)
+        elif (
+            max(member.size, member.packed) > self._one_shot
+            or member.method not in (STORED, DEFLATED)
+            or start + member.packed > self._begin + self._filled
+        ):
+            self._stream(member, start)
+        else:
+            data, crc = self._unpack(member, start - self._begin)
+            if crc != member.crc:
+                raise self._damaged(member)
+            self._write(member, data)
+
+    def _start(self, member: Member) -> int:
+        """Offset of the packed bytes, the local header held against the directory."""
+        source, _ = self._opened()
+        begin = member.offset - self._begin
+        names = begin + LOCAL_SIZE
+        extra = names + len(member.name)
+        same = member.at + _SAME_IN_ENTRY
+        expected = _SIGNATURE + source.directory.data[same : same + _SAME_SIZE]
+        buffer = self._buffer
+        # Nearly every header is the same as its entry, and its member ends where the next begins.
+        if (
+            begin >= 0
+            and extra <= self._filled
+            and buffer[begin : names - 2] == expected
+            and buffer[names:extra] == member.name
+            and not member.flags & DESCRIPTOR
+        ):
+            extras = buffer[names - 2] | buffer[names - 1] << 8
+            start = extra + extras
+            if start + member.packed + self._begin == member.limit and (
+                not extras or is_harmless(buffer, extra, extras)
             ):
-                self._write(member, self._pieces(member, start))
-            else:
-                data = self._whole(member, start)
-                if self._engine.crc(data) != member.crc:
-                    raise refusal(path, "does not match its CRC: damaged", member=member.name)
-                self._write_whole(member, data)
+                return start + self._begin
+        return data_start(source.archive.path, member, self._read, self._strict)
+
+    def _unpack(self, member: Member, start: int) -> tuple[Bytes, int]:
+        try:
+            if member.method == DEFLATED:
+                return self._engine.inflate(start, member.packed, member.size)
+            if member.packed == member.size:
+                return self._engine.stored(start, member.packed)
         except BadDataError:
-            rule = f"does not unpack to the {member.size} bytes that it declares: damaged, or a lie"
-            raise refusal(path, rule, member=member.name) from None
-        except FileExistsError:
-            # The plan refused equal names: only a filesystem that folds names comes here.
-            rule = "has a name that dest's filesystem takes for another's (case or accents)"
-            raise refusal(path, rule, member=member.name) from None
+            pass  # unless it is of that one kind
+        return self._shortened(member, start)
 
-    def _whole(self, member: Member, start: int) -> Bytes:
-        packed = self._read(start, member.packed)
-        if len(packed) != member.packed:
+    def _shortened(self, member: Member, start: int) -> tuple[Bytes, int]:
+        """Take the declared bytes of a member that holds more, where the CRC fits both.
+
+        No program writes such a member by mistake; PyPI and Python's zipfile read it as its
+        declared bytes, and two archives of PyPI's good ones are of this kind.
+        """
+        packed = memoryview(self._buffer)[start : start + member.packed]
+        data = all_bytes(member.method, packed, _SHORTENED)
+        declared = data[: member.size]
+        if len(data) <= len(declared) or {zlib.crc32(data), zlib.crc32(declared)} != {member.crc}:
             raise BadDataError
-        if member.method == STORED:
-            if member.packed != member.size:
-                raise BadDataError
-            return packed
-        if isinstance(packed, bytes):
-            packed = memoryview(bytearray(packed))
-        return self._engine.inflate(packed, member.size)
+        return declared, member.crc
 
-    def _pieces(self, member: Member, start: int) -> Iterator[bytes]:
-        end = start + member.packed
-        source = (read_at(self._fd, min(_PIECE, end - at), at) for at in range(start, end, _PIECE))
-        if member.method != STORED:
-            return unpack_stream(member.method, source, member.size)
-        if member.packed != member.size:
-            raise BadDataError
-        return source
+    def _damaged(self, member: Member) -> Exception:
+        path = self._opened()[0].archive.path
+        return refusal(path, "does not match its CRC: damaged", member=member.name)
 
-    def _write_folder(self, member: Member, start: int) -> None:
+    def _make_folder(self, member: Member, start: int) -> None:
         if member.packed and b"".join(self._pieces(member, start)):
             raise BadDataError
         self._folders[member.path]
+
+    def _make_link(self, member: Member, start: int) -> None:
+        """Make a symbolic link; its target is the member's contents."""
+        source, _ = self._opened()
+        check_size(source.archive.path, member)
+        target = b"".join(self._pieces(member, start))
+        if zlib.crc32(target) != member.crc or len(target) != member.size:
+            raise self._damaged(member)
+        check_target(source.archive.path, member, target)
+        folder, _, name = member.path.rpartition("/")
+        parent = self._folders[folder]
+        os.symlink(target, name.encode(), dir_fd=parent)
+        if self._modes.owned:
+            os.chown(name, self._modes.uid, self._modes.gid, dir_fd=parent, follow_symlinks=False)
+        self.files += 1
+        self.bytes += member.size
+
+    def _pieces(self, member: Member, start: int) -> Iterator[bytes]:
+        _, reader = self._opened()
+        end = start + member.packed
+        source = (reader.read_at(min(_PIECE, end - at), at) for at in range(start, end, _PIECE))
+        if member.method != STORED:
+            return unpack_stream(member.method, source, member.size, self._engine.streams)
+        if member.packed != member.size:
+            raise BadDataError
+        return source
 
     def _open(self, member: Member) -> int:
         folder, _, name = member.path.rpartition("/")
         mode = self._modes.of(member.executable)
         return os.open(name, _O_NEW, mode, dir_fd=self._folders[folder])
 
-    def _write_whole(self, member: Member, data: Bytes) -> None:
+    def _write(self, member: Member, data: Bytes) -> None:
         fd = self._open(member)
         try:
             if data:
@@ -224,23 +310,18 @@ class Worker:
         self.files += 1
         self.bytes += member.size
 
-    def _write(self, member: Member, pieces: Iterator[bytes]) -> None:
+    def _stream(self, member: Member, start: int) -> None:
         """Write a large member piece by piece, its CRC taken along."""
-        assert self._archive is not None  # noqa: S101
-        crc = made = 0
         fd = self._open(member)
-        with os.fdopen(fd, "wb", buffering=0) as file:
-            for piece in pieces:
-                crc = zlib.crc32(piece, crc)
-                made += len(piece)
-                view = memoryview(piece)
-                while view:
-                    view = view[file.write(view) :]
+        try:
+            made, crc = write_through(fd, self._pieces(member, start), self._engine.streams)
             if self._modes.owned:
                 os.fchown(fd, self._modes.uid, self._modes.gid)
+        finally:
+            os.close(fd)
         if made != member.size:
             raise BadDataError
         if crc != member.crc:
-            raise refusal(self._archive.path, "does not match its CRC: damaged", member=member.name)
+            raise self._damaged(member)
         self.files += 1
         self.bytes += made

@@ -1,0 +1,309 @@
+"""The central directory of a zip archive, checked, and kept as the bytes that it is.
+
+A million members as Python objects would take half a gigabyte. So the directory
+stays as it lies in the archive, with two numbers for each member beside it (where
+its entry and where its data begin), and members are made of it a block at a time,
+by each process that needs them.
+
+Where two programs could read an archive differently, it is refused: what is written
+must not depend on who reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import stat
+import struct
+from array import array
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from .ends import End, find_end
+from .extra import MAX32, NO_FIELDS, extra_fields, is_harmless, wide_values
+from .limits import Limits, Rules
+from .names import BadNameError, decode_name, plain_paths, safe_path
+from .refusal import refusal
+from .sources import Archive, Reader
+
+STORED, DEFLATED, DEFLATE64, BZIP2, LZMA = 0, 8, 9, 12, 14
+METHODS = {STORED, DEFLATED, BZIP2, LZMA}
+_METHOD_NAMES = {
+    1: "shrunk",
+    6: "imploded",
+    DEFLATE64: "Deflate64",
+    93: "Zstandard",
+    95: "xz",
+    98: "PPMd",
+    99: "AES",
+}
+ENCRYPTED, DESCRIPTOR, PATCHED, STRONG, MASKED = 0x1, 0x8, 0x20, 0x40, 0x2000
+FILE, FOLDER, LINK = range(3)
+LOCAL_SIZE = 30
+GAP_LIMIT = 1 << 20  # bytes that belong to no member and are still searched
+
+# Of an entry: host, flags, method, CRC, packed and unpacked size, lengths of name, extra field and
+# comment, disk, external attributes. Of it again: those lengths and the offset; the two sizes.
+_ENTRY = struct.Struct("<5xBxxHH4xLLLHHHHxxL")
+_LENGTHS, _LENGTHS_AT = struct.Struct("<HHH8xL"), 28
+_SIZES, _SIZES_AT = struct.Struct("<LL"), 20
+_CENTRAL_SIZE = 46
+_RECORD = re.compile(rb"PK(?:\x01\x02|\x03\x04|\x05\x06|\x06\x06|\x06\x07)")
+_DIRECTORY_LIMIT = 1 << 30
+_BLOCK = 2048
+_UNIX_HOSTS = {3, 19}
+_ODD_FLAGS = ENCRYPTED | PATCHED | STRONG | MASKED
+_PLAIN_KINDS = (0, stat.S_IFREG >> 12)
+_EXECUTABLE = stat.S_IXUSR << 16
+
+
+class Member(NamedTuple):
+    """One entry of the central directory; sizes and offsets in bytes.
+
+    `limit` is where the next member, or the central directory, begins; `at` where the
+    entry lies in the directory.
+    """
+
+    path: str
+    kind: int
+    name: bytes
+    flags: int
+    method: int
+    crc: int
+    packed: int
+    size: int
+    offset: int
+    limit: int
+    executable: bool
+    at: int
+
+
+class Directory:
+    """The members of an archive, in the order of their bytes."""
+
+    def __init__(self, path: str, data: bytes, end: End, rules: Rules) -> None:
+        self.data = data
+        self._path = path
+        self._rules = rules
+        self._positions, self.offsets = _walk(path, data, end)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the directory."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    def __len__(self) -> int:
+        """Count the members."""
+        return len(self._positions)
+
+    def blocks(self, first: int = 0, last: int | None = None) -> Iterator[list[Member]]:
+        """Make the members from `first` to before `last`, or all, some thousand at a time."""
+        end = len(self) if last is None else last
+        for at in range(first, end, _BLOCK):
+            yield self.members(at, min(at + _BLOCK, end))
+
+    def members(self, first: int, last: int) -> list[Member]:
+        """Make the members from `first` to before `last`; RefusalError for what is wrong."""
+        positions = self._positions[first:last]
+        entries = [_ENTRY.unpack_from(self.data, at) for at in positions]
+        names = [
+            self.data[at + _CENTRAL_SIZE : at + _CENTRAL_SIZE + entry[6]]
+            for at, entry in zip(positions, entries)
+        ]
+        odd = [
+            index for index, entry in enumerate(entries) if self._is_odd(positions[index], entry)
+        ]
+        fields = {}
+        for index in odd:
+            entries[index], fields[index] = self._checked(positions[index], entries[index])
+        paths = plain_paths(names, self._rules.limits)
+        if paths is None or fields:
+            paths = [
+                self._path_of(name, entry[1], fields.get(index, NO_FIELDS))
+                for index, (name, entry) in enumerate(zip(names, entries))
+            ]
+        offsets, limits = self.offsets[first:last], self.offsets[first + 1 : last + 1]
+        return [
+            self._member(path, name, entry, where)
+            for path, name, entry, where in zip(
+                paths, names, entries, zip(offsets, limits, positions)
+            )
+        ]
+
+    def _is_odd(self, at: int, entry: tuple[int, ...]) -> bool:
+        """Whether an entry is other than the most, and wants a closer look."""
+        _, flags, method, _, packed, size, names, extras, comments, disk, _ = entry
+        return bool(
+            comments
+            or disk
+            or flags & _ODD_FLAGS
+            or method not in (DEFLATED, STORED)
+            or MAX32 in (packed, size)
+            or (extras and not is_harmless(self.data, at + _CENTRAL_SIZE + names, extras))
+        )
+
+    def _checked(
+        self, at: int, entry: tuple[int, ...]
+    ) -> tuple[tuple[int, ...], dict[int, list[bytes]]]:
+        """Check an odd entry; gives it with its sizes from the zip64 field, and its fields."""
+        host, flags, method, crc, packed, size, names, extras, comments, disk, attributes = entry
+        begin = at + _CENTRAL_SIZE
+        name = self.data[begin : begin + names]
+        extra = self.data[begin + names : begin + names + extras]
+        fields = extra_fields(self._path, name, extra)
+        offset = _LENGTHS.unpack_from(self.data, at + _LENGTHS_AT)[3]
+        size, packed, _ = wide_values(
+            self._path, name, fields, (size, packed, offset), method == STORED
+        )
+        _check_kind(self._path, name, flags, method, disk)
+        if self._rules.strict and comments:
+            raise refusal(self._path, "has a comment, which strict refuses", member=name)
+        wide = (host, flags, method, crc, packed, size, names, extras, comments, disk, attributes)
+        return wide, fields
+
+    def _path_of(self, name: bytes, flags: int, fields: dict[int, list[bytes]]) -> str:
+        rules = self._rules
+        try:
+            spelled = decode_name(name, flags, fields, rules.strict)
+            if spelled.endswith("/") != name.endswith(b"/"):
+                raise BadNameError("has a second, different name in a Unicode path field")
+            return safe_path(spelled, rules.limits, rules.strict)
+        except BadNameError as error:
+            raise refusal(self._path, str(error), member=name) from None
+
+    def _member(
+        self, path: str, name: bytes, entry: tuple[int, ...], where: tuple[int, int, int]
+    ) -> Member:
+        offset, limit, at = where
+        host, flags, method, crc, packed, size, _, _, _, _, attributes = entry
+        if offset + LOCAL_SIZE + len(name) + packed > limit:
+            raise refusal(
+                self._path, "overlaps the bytes of another member or of the directory", member=name
+            )
+        kind = FILE
+        if name.endswith(b"/") or attributes >> 28 not in _PLAIN_KINDS:
+            kind = self._kind(name, size, attributes)
+        if not path and kind != FOLDER:
+            raise refusal(self._path, "is a file that has the name of dest itself", member=name)
+        executable = attributes & _EXECUTABLE != 0 and host in _UNIX_HOSTS
+        return Member(
+            path, kind, name, flags, method, crc, packed, size, offset, limit, executable, at
+        )
+
+    def _kind(self, name: bytes, size: int, attributes: int) -> int:
+        """File, folder or link; devices and contradictions are refused."""
+        folder = name.endswith(b"/")
+        kind = stat.S_IFMT(attributes >> 16)
+        if kind == stat.S_IFLNK and self._rules.links and not folder:
+            return LINK
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise refusal(self._path, *_what_kind(kind), member=name)
+        if folder and size:
+            raise refusal(self._path, f"is a folder and yet claims {size} bytes", member=name)
+        if kind == stat.S_IFDIR and not folder:
+            raise refusal(self._path, "is marked as a folder and named as a file", member=name)
+        return FOLDER if folder else FILE
+
+
+def read_directory(archive: Archive, reader: Reader, limits: Limits, rules: Rules) -> Directory:
+    """Read the directory of an archive, and check what can be known without its members."""
+    end = find_end(archive, reader)
+    if end.count > limits.max_files:
+        raise refusal(
+            archive.path,
+            f"holds {end.count} members, above the limit of {limits.max_files}",
+            "raise limits.max_files if that is right",
+        )
+    if end.length > _DIRECTORY_LIMIT:
+        raise refusal(archive.path, f"has a directory of {end.length} bytes, above 1 GiB")
+    directory = Directory(archive.path, reader.read_at(end.length, end.start), end, rules)
+    _check_prefix(archive.path, reader, directory.offsets[0], rules.strict)
+    return directory
+
+
+def _walk(path: str, data: bytes, end: End) -> tuple[array[int], array[int]]:
+    """Where each entry lies in the directory and each member in the archive, sorted by the latter.
+
+    The second has one number more, where the directory itself begins.
+    """
+    positions, offsets = array("I"), array("Q")
+    at = 0
+    for _ in range(end.count):
+        if data[at : at + 4] != b"PK\x01\x02" or at + _CENTRAL_SIZE > len(data):
+            raise refusal(
+                path, "has a damaged directory, or fewer members in it than its end record says"
+            )
+        names, extras, comments, offset = _LENGTHS.unpack_from(data, at + _LENGTHS_AT)
+        after = at + _CENTRAL_SIZE + names + extras + comments
+        if after > len(data):
+            name = data[at + _CENTRAL_SIZE : at + _CENTRAL_SIZE + names]
+            raise refusal(path, "has a directory entry that runs past the directory", member=name)
+        if offset == MAX32:
+            offset = _wide_offset(path, data, at, names, extras)
+        positions.append(at)
+        offsets.append(offset + end.base)
+        at = after
+    if at != len(data):
+        raise refusal(path, "has bytes in its directory that belong to no member")
+    offsets.append(end.start)
+    return _sorted(path, positions, offsets)
+
+
+def _sorted(path: str, positions: array[int], offsets: array[int]) -> tuple[array[int], array[int]]:
+    if any(here > there for here, there in zip(offsets, memoryview(offsets)[1:])):
+        order = sorted(range(len(positions)), key=offsets.__getitem__)
+        positions = array("I", map(positions.__getitem__, order))
+        offsets = array("Q", [*map(offsets.__getitem__, order), offsets[-1]])
+    if len(offsets) > 1 and offsets[-2] > offsets[-1]:
+        raise refusal(path, "has a member that lies beyond its directory: damaged, or a lie")
+    return positions, offsets
+
+
+def _wide_offset(path: str, data: bytes, at: int, names: int, extras: int) -> int:
+    size, packed = _SIZES.unpack_from(data, at + _SIZES_AT)[::-1]
+    begin = at + _CENTRAL_SIZE
+    name = data[begin : begin + names]
+    fields = extra_fields(path, name, data[begin + names : begin + names + extras])
+    return wide_values(path, name, fields, (size, packed, MAX32))[2]
+
+
+def _check_kind(path: str, name: bytes, flags: int, method: int, disk: int) -> None:
+    if flags & (ENCRYPTED | STRONG | MASKED):
+        raise refusal(path, "is encrypted", "pack it without a password", name)
+    if method not in METHODS or flags & PATCHED:
+        known = _METHOD_NAMES.get(method, "unknown")
+        raise refusal(
+            path, f"uses compression method {method} ({known})", "pack it with deflate", name
+        )
+    if disk:
+        raise refusal(
+            path, "lies on another part of a split archive", "join the parts first (zip -s 0)", name
+        )
+
+
+def _what_kind(kind: int) -> tuple[str, str]:
+    if kind == stat.S_IFLNK:
+        return "is a symbolic link", "pack what it points to, or set symlinks: inside"
+    what = "is a device, pipe, socket or other special file"
+    return f"{what}, and only files and folders are unpacked", "pack it anew without it"
+
+
+def has_record(data: bytes | memoryview) -> bool:
+    """Whether the bytes hold the signature of a zip record: a hidden member or archive."""
+    return _RECORD.search(data) is not None
+
+
+def _check_prefix(path: str, reader: Reader, length: int, strict: bool) -> None:
+    """Bytes before the first member: a self-extractor's program, never another archive."""
+    if not length:
+        return
+    if strict:
+        raise refusal(path, f"has {length} bytes before its first member, which strict refuses")
+    if length > GAP_LIMIT:
+        raise refusal(
+            path, f"has {length} bytes before its first member, above the limit of {GAP_LIMIT}"
+        )
+    if has_record(reader.read_at(length, 0)):
+        raise refusal(
+            path, "hides zip records before its first member, so that two readers see two archives"
+        )
