@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-.PHONY: help lab test lint unit molecule sandbox-test e2e setup sandbox-down
+.PHONY: help lab test lint unit molecule sandbox-test e2e setup sandbox-down bench-unzip
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 24
@@ -41,3 +41,6 @@ e2e: ## Build a lab through the sandbox, use it, destroy it
 
 sandbox-down: ## Remove the sandbox and everything in it
 	@python -m sandbox down
+
+bench-unzip: ## Compare parallel_unzip with its peers and the limit (ARGS=--quick)
+	@python -m benchmarks.unzip $(ARGS)
