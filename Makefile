@@ -43,4 +43,5 @@ sandbox-down: ## Remove the sandbox and everything in it
 	@python -m sandbox down
 
 bench-unzip: ## Compare parallel_unzip with its peers and the limit (ARGS=--quick)
+	@scripts/setup.sh python
 	@python -m benchmarks.unzip $(ARGS)
