@@ -17,7 +17,7 @@ _O_READ = os.O_RDONLY | os.O_CLOEXEC
 class Reader(Protocol):
     """An opened archive, for one process that opened it itself (after a fork), and one thread.
 
-    Both reads raise LabError where the archive cannot be read any more, OSError for a file.
+    Both reads raise LabError where the archive cannot be read, or is another by now.
     """
 
     def read_at(self, length: int, offset: int) -> bytes:
@@ -64,28 +64,44 @@ class Access:
     """Path of certificates that are trusted as well as the host's own."""
 
 
-class FileReader(int):
-    """A file's descriptor, with the reads of a Reader."""
+class FileReader:
+    """Reads a file by its descriptor."""
 
-    # An int only as long as the core hands it to os.pread and os.close.
+    def __init__(self, path: str, fd: int) -> None:
+        self._path = path
+        self._fd = fd
 
     def read_at(self, length: int, offset: int) -> bytes:
-        """Up to `length` bytes from `offset`, short only at the file's end."""
-        return read_at(self, length, offset)
+        """Up to `length` bytes from `offset`, short only at the file's end; LabError."""
+        try:
+            data = os.pread(self._fd, length, offset)
+            while len(data) < length:
+                more = os.pread(self._fd, length - len(data), offset + len(data))
+                if not more:
+                    break
+                data += more
+        except OSError as error:
+            raise unreadable(self._path, error) from error
+        return data
 
     def read_into(self, view: memoryview, offset: int) -> int:
-        """Fill `view` from `offset`; gives the bytes read, short only at the file's end."""
+        """Fill `view` from `offset`; gives the bytes read, short only at the end; LabError."""
         filled = 0
-        while filled < len(view):
-            count = os.preadv(self, [view[filled:]], offset + filled)
-            if not count:
-                break
-            filled += count
+        try:
+            while filled < len(view):
+                count = os.preadv(self._fd, [view[filled:]], offset + filled)
+                if not count:
+                    break
+                filled += count
+        except OSError as error:
+            raise unreadable(self._path, error) from error
         return filled
 
     def close(self) -> None:
         """Close the descriptor."""
-        os.close(self)
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
 
 
 @dataclass(frozen=True)
@@ -115,7 +131,7 @@ class FileArchive:
         if _identity(os.fstat(fd)) != (self.size, self.mtime_ns):
             os.close(fd)
             raise changed(self.path)
-        return FileReader(fd)
+        return FileReader(self.path, fd)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
@@ -205,14 +221,3 @@ def _look_at(path: Path) -> FileArchive:
     if not stat.S_ISREG(status.st_mode):
         raise LabError(f"{path}: is not a file; src takes zip files and folders of them")
     return FileArchive(str(path), *_identity(status))
-
-
-def read_at(fd: int, length: int, offset: int) -> bytes:
-    """Up to `length` bytes from `offset`, short only at the file's end."""
-    data = os.pread(fd, length, offset)
-    while len(data) < length:
-        more = os.pread(fd, length - len(data), offset + len(data))
-        if not more:
-            break
-        data += more
-    return data
