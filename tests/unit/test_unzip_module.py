@@ -43,7 +43,7 @@ def test_four_calls(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     said = call(capsys, check=True, **params)
     assert said["changed"] and not (tmp_path / "dest").exists()
     did = call(capsys, **params)
-    assert (did["changed"], did["files"], did["bytes"], did["skipped"]) == (True, 2, 2, 0)
+    assert (did["changed"], did["files"], did["bytes"], did["unchanged"]) == (True, 2, 2, 0)
     assert [Path(one["path"]).name for one in did["archives"]] == ["B.ZIP", "a.zip"]
     assert not call(capsys, **params)["changed"]
     assert not call(capsys, check=True, **params)["changed"]
@@ -77,7 +77,10 @@ def test_src(
         ({"src": []}, "src: is empty"),
         ({"src": [""]}, "src: is empty"),
         ({"src": "s3://Bucket/key.zip"}, "is no S3 address"),
-        ({"src": "ftp://example.org/a.zip?token=hidden"}, "'ftp://example.org/a.zip' is no address"),
+        (
+            {"src": "ftp://example.org/a.zip?token=hidden"},
+            "'ftp://example.org/a.zip' is no address",
+        ),
         ({"src": "/nowhere/a.zip"}, "cannot be read (No such file or directory)"),
         ({"src": "/dev/null"}, "is not a file"),
         ({"src": "{}/empty"}, "there is no *.zip in"),

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from .ends import End, find_end
-from .extra import MAX32, NO_FIELDS, extra_fields, is_harmless, wide_values
+from .extra import MAX32, NO_FIELDS, OTHER_PART, extra_fields, is_harmless, wide_values
 from .limits import Limits, Rules
 from .names import BadNameError, decode_name, plain_paths, safe_path
 from .refusal import refusal
@@ -54,6 +54,9 @@ _BLOCK = 2048
 _UNIX_HOSTS = {3, 19}
 _ODD_FLAGS = ENCRYPTED | PATCHED | STRONG | MASKED
 _PLAIN_KINDS = (0, stat.S_IFREG >> 12)
+_DOS_LABEL, _DOS_FOLDER = 0x08, 0x10
+_DOS_KINDS = _DOS_LABEL | _DOS_FOLDER
+_DOS_HOSTS = {0, 10, 14}  # FAT, NTFS, VFAT
 _EXECUTABLE = stat.S_IXUSR << 16
 
 
@@ -181,8 +184,8 @@ class Directory:
                 self._path, "overlaps the bytes of another member or of the directory", member=name
             )
         kind = FILE
-        if name.endswith(b"/") or attributes >> 28 not in _PLAIN_KINDS:
-            kind = self._kind(name, size, attributes)
+        if name.endswith(b"/") or attributes & _DOS_KINDS or attributes >> 28 not in _PLAIN_KINDS:
+            kind = self._kind(name, size, host, attributes)
         if not path and kind != FOLDER:
             raise refusal(self._path, "is a file that has the name of dest itself", member=name)
         executable = attributes & _EXECUTABLE != 0 and host in _UNIX_HOSTS
@@ -190,17 +193,20 @@ class Directory:
             path, kind, name, flags, method, crc, packed, size, offset, limit, executable, at
         )
 
-    def _kind(self, name: bytes, size: int, attributes: int) -> int:
+    def _kind(self, name: bytes, size: int, host: int, attributes: int) -> int:
         """File, folder or link; devices and contradictions are refused."""
         folder = name.endswith(b"/")
+        dos = attributes & _DOS_KINDS if host in _DOS_HOSTS else 0
         kind = stat.S_IFMT(attributes >> 16)
         if kind == stat.S_IFLNK and self._rules.links and not folder:
             return LINK
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise refusal(self._path, *_what_kind(kind), member=name)
+        if dos & _DOS_LABEL:
+            raise refusal(self._path, "is a volume label, neither file nor folder", member=name)
         if folder and size:
             raise refusal(self._path, f"is a folder and yet claims {size} bytes", member=name)
-        if kind == stat.S_IFDIR and not folder:
+        if (kind == stat.S_IFDIR or dos & _DOS_FOLDER) and not folder:
             raise refusal(self._path, "is marked as a folder and named as a file", member=name)
         return FOLDER if folder else FILE
 
@@ -246,16 +252,20 @@ def _walk(path: str, data: bytes, end: End) -> tuple[array[int], array[int]]:
     if at != len(data):
         raise refusal(path, "has bytes in its directory that belong to no member")
     offsets.append(end.start)
-    return _sorted(path, positions, offsets)
+    return _sorted(path, data, positions, offsets)
 
 
-def _sorted(path: str, positions: array[int], offsets: array[int]) -> tuple[array[int], array[int]]:
+def _sorted(
+    path: str, data: bytes, positions: array[int], offsets: array[int]
+) -> tuple[array[int], array[int]]:
     if any(here > there for here, there in zip(offsets, memoryview(offsets)[1:])):
         order = sorted(range(len(positions)), key=offsets.__getitem__)
         positions = array("I", map(positions.__getitem__, order))
         offsets = array("Q", [*map(offsets.__getitem__, order), offsets[-1]])
     if len(offsets) > 1 and offsets[-2] > offsets[-1]:
-        raise refusal(path, "has a member that lies beyond its directory: damaged, or a lie")
+        at = positions[-1]
+        name = data[at + _CENTRAL_SIZE :][: _LENGTHS.unpack_from(data, at + _LENGTHS_AT)[0]]
+        raise refusal(path, "overlaps the bytes of another member or of the directory", member=name)
     return positions, offsets
 
 
@@ -270,15 +280,15 @@ def _wide_offset(path: str, data: bytes, at: int, names: int, extras: int) -> in
 def _check_kind(path: str, name: bytes, flags: int, method: int, disk: int) -> None:
     if flags & (ENCRYPTED | STRONG | MASKED):
         raise refusal(path, "is encrypted", "pack it without a password", name)
-    if method not in METHODS or flags & PATCHED:
+    if flags & PATCHED:
+        raise refusal(path, "holds a patch for another file and no file itself", member=name)
+    if method not in METHODS:
         known = _METHOD_NAMES.get(method, "unknown")
         raise refusal(
             path, f"uses compression method {method} ({known})", "pack it with deflate", name
         )
     if disk:
-        raise refusal(
-            path, "lies on another part of a split archive", "join the parts first (zip -s 0)", name
-        )
+        raise refusal(path, *OTHER_PART, member=name)
 
 
 def _what_kind(kind: int) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from .refusal import refusal
 MAX16, MAX32 = 0xFFFF, 0xFFFFFFFF
 ZIP64 = 0x0001
 _FIELD = struct.Struct("<HH")
+OTHER_PART = ("lies on another part of a split archive", "join the parts first (zip -s 0)")
 NO_FIELDS: dict[int, list[bytes]] = {}
 # Times and owners as Info-ZIP (UT, Ux, ux), Windows (0x000a) and Java (0xcafe) write them.
 _HARMLESS = re.compile(
@@ -69,6 +70,8 @@ def wide_values(
         return values
     if len(wide) > 1 or len(wide[0]) % 8 not in (0, 4):
         raise refusal(path, "has a zip64 field of wrong length, or two of them", member=name)
+    if any(wide[0][len(wide[0]) // 8 * 8 :]):
+        raise refusal(path, *OTHER_PART, member=name)
     found = list(struct.unpack_from(f"<{len(wide[0]) // 8}Q", wide[0]))
     # Writers give either the missing values alone, or all of them from the first on.
     if len(found) == sum(missing):

@@ -62,7 +62,7 @@ def survey(archive: Archive, directory: Directory, limits: Limits, strict: bool)
     """Walk through all members; RefusalError for what is wrong with any, or with all together."""
     names, making = Names(), ListMaker()
     files = size = room = 0
-    folded = array("q")
+    folded, named = array("q"), set[str]()
     for block in directory.blocks():
         making.add(block)
         names.add((m.kind, m.size, m.crc, m.path) for m in block)
@@ -72,9 +72,11 @@ def survey(archive: Archive, directory: Directory, limits: Limits, strict: bool)
         room += sum(-(-one // BLOCK) for one in sizes) * BLOCK
         if strict:
             folded.extend(hash(_folded(m.path)) for m in block)
+            named.update(m.path for m in block if m.kind == FOLDER)
     _check_ratio(archive, size, limits)
-    if strict and (twice := repeated([folded])):
-        _refuse_folded(archive, directory, twice)
+    if strict:
+        folded.extend(hash(_folded(path)) for path in names.folders - named)
+        _check_folded(archive, directory, repeated([folded]))
     name, listed = making.finish()
     entry = Entry(archive.size, archive.stamp, directory.digest, len(directory), files, size, name)
     return Survey(directory, entry, listed, names, room)
@@ -94,15 +96,16 @@ def _folded(path: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
-def _refuse_folded(archive: Archive, directory: Directory, twice: set[int]) -> None:
+def _check_folded(archive: Archive, directory: Directory, twice: set[int]) -> None:
     """In strict mode, no names that some filesystem folds into one, nor a folder twice."""
-    for block in directory.blocks():
-        for member in block:
-            if hash(_folded(member.path)) in twice:
+    for block in directory.blocks() if twice else ():
+        for path in (member.path for member in block):
+            above = [path[:at] for at, sign in enumerate(path) if sign == "/"]
+            if any(hash(_folded(one)) in twice for one in (path, *above)):
                 raise refusal(
                     archive.path,
                     "differs from another only by case or accents, or is there twice",
-                    member=member.path,
+                    member=path,
                 )
 
 
