@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SAMPLE = 200
-_NOTE = ".parallel_unzip"  # what parallel_unzip keeps in dest for the next run
+_NOTE = ".parallel_unzip"  # begins the names of what parallel_unzip keeps in dest for the next run
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,11 @@ def find_fault(dest: Path, wanted: Wanted) -> str:
 def _files(folder: Path, above: str = "") -> Iterator[tuple[str, int]]:
     with os.scandir(folder) as entries:
         for entry in entries:
+            if entry.name.startswith(_NOTE):
+                continue
             if entry.is_dir(follow_symlinks=False):
                 yield from _files(Path(entry.path), f"{above}{entry.name}/")
-            elif not entry.name.startswith(_NOTE):
+            else:
                 yield above + entry.name, entry.stat(follow_symlinks=False).st_size
 
 
