@@ -13,7 +13,7 @@ description:
   - Unpacks one archive, a list of them, or all archives of a folder into O(dest), the work split
     over processes inside archives as well as across them.
   - Nothing is written outside O(dest), whatever the archives say. Members that are absolute,
-    climb out by C(..), are links or special files, overlap, lie about their sizes, are there
+    climb out by C(..), are links (see O(symlinks)) or special files, overlap, lie about their sizes, are there
     twice (over all archives given together), are encrypted, or could be read differently by two
     programs, are refused, and so is an archive that is cut off or no archive at all. The message
     names archive, member and rule.
@@ -74,6 +74,14 @@ options:
         second names in Unicode path fields, and names that differ by case or accents alone.
     type: bool
     default: false
+  symlinks:
+    description:
+      - What to do with an archive that holds symbolic links. V(inside) makes them if their target
+        is relative and lies inside O(dest). It may climb by C(..) at its begin only.
+      - No file is ever written through a link, made by an archive or by anybody else.
+    type: str
+    choices: [refuse, inside]
+    default: refuse
   conflict:
     description:
       - What to do with a file in O(dest) that this module did not bring, or brought from another
@@ -277,6 +285,7 @@ ARGUMENTS: dict[str, Any] = {
     "ca_bundle": {"type": "path"},
     "workers": {"type": "int", "default": 0},
     "strict": {"type": "bool", "default": False},
+    "symlinks": {"type": "str", "choices": ["refuse", "inside"], "default": "refuse"},
     "conflict": {"type": "str", "choices": ["refuse", "overwrite"], "default": "refuse"},
     "verify": {"type": "str", "choices": ["manifest", "stat", "crc"], "default": "stat"},
     "purge": {"type": "bool", "default": False},
@@ -365,6 +374,7 @@ def make_request(params: dict[str, Any]) -> Request:
         ),
         dest=os.path.realpath(params["dest"]),
         strict=params["strict"],
+        links=params["symlinks"] == "inside",
         overwrite=params["conflict"] == "overwrite",
         purge=params["purge"],
         verify=params["verify"],

@@ -16,6 +16,8 @@ from .limits import Limits
 from .names import BadNameError, safe_path
 from .worker import O_FOLDER, Modes
 
+_O_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
 
 @contextmanager
 def staging(dest: int) -> Iterator[int]:
@@ -121,15 +123,15 @@ def repair_files(dest: int, paths: Collection[str], modes: Modes) -> None:
         with _parent(dest, path) as (folder, name):
             if folder is None:
                 continue
-            fd = os.open(
-                name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
-            )
-            try:
-                os.fchown(fd, modes.uid, modes.gid)
-                if modes.exact:
+            os.chown(name, modes.uid, modes.gid, dir_fd=folder, follow_symlinks=False)
+            if modes.exact and stat.S_ISREG(
+                os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+            ):
+                fd = os.open(name, _O_READ, dir_fd=folder)
+                try:
                     os.fchmod(fd, modes.file)
-            finally:
-                os.close(fd)
+                finally:
+                    os.close(fd)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ansible.module_utils.lab.errors import LabError
 
 from .dest import Look, free_space
-from .directory import FILE, FOLDER, Directory, Member, read_directory
+from .directory import FILE, FOLDER, LINK, Directory, Member, read_directory
 from .limits import Limits, Rules
 from .manifest import Entry, Item, Manifest, items, load_list
 from .sources import Archive, Reader
@@ -277,7 +277,10 @@ class _Planner:
         for part in changed:
             former = set(_paths(part.listed)).union(part.known.leaving if part.known else ())
             part.entry.leaving = sorted(path for path in former if hash(path) not in wanted)
-            plan.removed += [p for p in part.entry.leaving if self._look.at(p, refuse=False)]
+            plan.removed += [path for path in part.entry.leaving if self._is_ours(path)]
+
+    def _is_ours(self, path: str) -> bool:
+        return any(self._look.at(path, kind, refuse=False) for kind in (FILE, LINK))
 
     def _directory(self, part: Part) -> Directory:
         """Read the directory of a part that was known from its list alone, once more."""
