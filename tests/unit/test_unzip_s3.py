@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import threading
 from collections.abc import Iterator
@@ -16,10 +17,12 @@ from ansible.module_utils.lab.unzip import http_connection, http_ranges, s3_addr
 from ansible.module_utils.lab.unzip.http_answers import Pin
 from ansible.module_utils.lab.unzip.http_asking import Patience
 from ansible.module_utils.lab.unzip.sources import Access, Archive, find_archives
+from ansible.module_utils.lab.unzip.task import run
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from .range_server import S3_ERROR
+from .unzip_kit import Part, contents, make_zip, request, unpack
 
 DATA = os.urandom(1 << 18)
 KEYS = ["set/a.zip", "set/B.ZIP", "set/labels.csv", "set/deep/c.zip", "ü b+c?.zip", "top.zip"]
@@ -291,3 +294,59 @@ def test_pins_are_equal_however_they_were_found(s3: Moto) -> None:
     bucket = s3_address.Bucket("lab-data", Access())
     assert dict(bucket.find("set/", recurse=False))["set/a.zip"] == bucket.look_at("set/a.zip")
     assert bucket.look_at("set/a.zip").size == Pin(1 << 18, "").size
+
+
+# --- whole runs ----------------------------------------------------------------------------------
+
+
+def archive_of(seed: int) -> tuple[bytes, dict[str, bytes]]:
+    rng = random.Random(seed)  # noqa: S311  no secret
+    files = {f"d{n % 5}/{n}.png": rng.randbytes(4000) for n in range(400)}
+    return make_zip([Part(name.encode(), data) for name, data in files.items()]), files
+
+
+def files_in(dest: Path) -> dict[str, bytes]:
+    return {name: data for name, data in contents(dest).items() if data is not None}
+
+
+def test_a_bucket_is_unpacked_and_a_second_run_reads_nothing(s3: Moto, tmp_path: Path) -> None:
+    first, files = archive_of(1)
+    second = make_zip([Part(b"more/a", b"a"), Part(b"more/b", b"b")])
+    s3.client.put_object(Bucket="lab-data", Key="run/first.zip", Body=first)
+    s3.client.put_object(Bucket="lab-data", Key="run/second.zip", Body=second)
+    dest = tmp_path / "dest"
+    assert unpack("s3://lab-data/run/", dest, check=True)["changed"] and not dest.exists()
+    did = unpack("s3://lab-data/run/", dest)
+    assert (did["changed"], did["files"]) == (True, 402)
+    assert [one["path"] for one in did["archives"]] == [
+        "s3://lab-data/run/first.zip",
+        "s3://lab-data/run/second.zip",
+    ]
+    assert files_in(dest) == files | {"more/a": b"a", "more/b": b"b"}
+    notes = b"".join(path.read_bytes() for path in dest.rglob("*") if path.is_file())
+    assert b"X-Amz-" not in notes and b"HUSH" not in notes
+    s3.asked.clear()
+    again = unpack("s3://lab-data/run/", dest)
+    assert not again["changed"] and not s3.gets()
+    (dest / "more/a").unlink()
+    assert unpack("s3://lab-data/run/", dest)["files"] == 1
+    assert files_in(dest)["more/a"] == b"a"
+
+
+def test_a_changed_object_is_updated(s3: Moto, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        body, files = archive_of(seed)
+        s3.client.put_object(Bucket="lab-data", Key="run.zip", Body=body)
+        did = unpack("s3://lab-data/run.zip", tmp_path / "dest")
+        assert (did["changed"], did["files"]) == (True, 400)
+        assert files_in(tmp_path / "dest") == files
+    assert did["archives"][0]["state"] == "updated"
+
+
+def test_workers_sign_anew(s3: Moto, tmp_path: Path) -> None:
+    body, files = archive_of(1)
+    s3.client.put_object(Bucket="lab-data", Key="run.zip", Body=body)
+    found = request("s3://lab-data/run.zip", tmp_path / "dest", workers=3)
+    s3.faults = [("403 Forbidden", EXPIRED), ("503 Slow Down", b"")]
+    assert run(found, check=False)["files"] == 400
+    assert files_in(tmp_path / "dest") == files and not s3.faults

@@ -92,17 +92,18 @@ def make_zip(parts: Sequence[Part], prefix: bytes = b"", comment: bytes = b"", *
     return bytes(out) + comment
 
 
-def request(src: Path | Iterable[Path], dest: Path, **options: Any) -> Request:
-    given = [src] if isinstance(src, Path) else list(src)
+Src = Path | str | Iterable[Path | str]
+
+
+def request(src: Src, dest: Path, **options: Any) -> Request:
+    given = [src] if isinstance(src, Path | str) else list(src)
     options.setdefault("modes", Modes(0o644, 0o755))
     options.setdefault("workers", 2)
     options.setdefault("limits", Limits())
     return Request(find_archives(map(str, given), recurse=False), str(dest), **options)
 
 
-def unpack(
-    src: Path | Iterable[Path], dest: Path, check: bool = False, **options: Any
-) -> dict[str, Any]:
+def unpack(src: Src, dest: Path, check: bool = False, **options: Any) -> dict[str, Any]:
     return run(request(src, dest, **options), check)
 
 
