@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-.PHONY: help lab test lint unit molecule sandbox-test e2e setup sandbox-down bench-unzip
+.PHONY: help lab test lint unit molecule sandbox-test e2e test-slow setup sandbox-down bench-unzip
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 24
@@ -38,6 +38,10 @@ sandbox-test: ## Run the tests of the sandbox
 e2e: ## Build a lab through the sandbox, use it, destroy it
 	@scripts/setup.sh test
 	@scripts/test.sh e2e
+
+test-slow: ## Run the slow tests of parallel_unzip: ten minutes (as root, all of them)
+	@scripts/setup.sh python
+	@scripts/test.sh slow
 
 sandbox-down: ## Remove the sandbox and everything in it
 	@python -m sandbox down

@@ -13,10 +13,10 @@ description:
   - Unpacks one archive, a list of them, or all archives of a folder into O(dest), the work split
     over processes inside archives as well as across them.
   - Nothing is written outside O(dest), whatever the archives say. Members that are absolute,
-    climb out by C(..), are links (see O(symlinks)) or special files, overlap, lie about their sizes, are there
-    twice (over all archives given together), are encrypted, or could be read differently by two
-    programs, are refused, and so is an archive that is cut off or no archive at all. The message
-    names archive, member and rule.
+    climb out by C(..), are links (see O(symlinks)) or special files, overlap, lie about their
+    sizes, are there twice (over all archives given together), are encrypted, or could be read
+    differently by two programs, are refused, and so is an archive that is cut off or no archive
+    at all. The message names archive, member and rule.
   - Archives are unpacked into a hidden folder in O(dest) and moved into place when all of them
     are known to be whole. A refused or failed run leaves O(dest) as it was; a killed one is
     mended by the next.

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Runs the tests by kind: lint, unit, molecule [scenario...], sandbox, e2e, or all of them.
+# Runs the tests by kind: lint, unit, molecule [scenario...], sandbox, e2e,
+# or all of them; and slow, which all leaves out.
 # scripts/setup.sh test has been run before (the Makefile does).
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -72,6 +73,13 @@ molecule_scenarios() {
   rm -r "$results"
 }
 
+# Not part of all: ten minutes of kills, full disks, races, a million members, fuzzing.
+slow() {
+  # One of its packages has wheels for some Pythons only; the test says so where it is missing.
+  python -m pip install -q --disable-pip-version-check --only-binary :all: -r requirements-slow.txt || true
+  step 'tests/slow' pytest -q -rs tests/slow
+}
+
 sandbox() { step 'tests/sandbox' pytest -q tests/sandbox; }
 e2e() { step 'tests/e2e' pytest -q -x tests/e2e; }
 
@@ -83,8 +91,9 @@ case $kind in
   molecule) molecule_scenarios "$@" ;;
   sandbox) sandbox ;;
   e2e) e2e ;;
+  slow) slow ;;
   all) lint; unit; molecule_scenarios; sandbox; e2e ;;
-  *) echo "test: unknown kind '$kind': it is lint, unit, molecule, sandbox, e2e or all" >&2; exit 2 ;;
+  *) echo "test: unknown kind '$kind': it is lint, unit, molecule, sandbox, e2e, slow or all" >&2; exit 2 ;;
 esac
 
 [ ${#failures[@]} -eq 0 ] || printf 'failed: %s\n' "${failures[@]}"

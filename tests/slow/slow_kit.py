@@ -7,6 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+RESERVED = ".parallel_unzip"
+
 
 def mount_tmpfs(path: Path, **options: int) -> bool:
     """Mount a tmpfs on a folder; False where this process may not."""
@@ -21,6 +23,18 @@ def mount_tmpfs(path: Path, **options: int) -> bool:
 def unmount(path: Path) -> None:
     """Unmount, also where something there is still open."""
     subprocess.run(["umount", "--lazy", path], check=True)
+
+
+def brought(dest: Path) -> dict[str, bytes]:
+    """All files in dest but the module's own notes, which are at its top."""
+    files: dict[str, bytes] = {}
+    for folder, below, names in os.walk(dest):
+        above = Path(folder).relative_to(dest)
+        if folder == str(dest):
+            below[:] = [name for name in below if not name.startswith(RESERVED)]
+            names[:] = [name for name in names if not name.startswith(RESERVED)]
+        files.update((str(above / name), Path(folder, name).read_bytes()) for name in names)
+    return files
 
 
 class Tmpfs:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.lab.errors import LabError
 
-from tests.slow.slow_kit import mount_tmpfs, unmount
+from tests.slow.slow_kit import brought, mount_tmpfs, unmount
 from tests.unit.unzip_kit import STATE, Part, make_zip, unpack
 
 SEED = int(os.environ.get("GPULAB_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
@@ -181,20 +181,6 @@ def kill_worker(pid: int, chance: random.Random) -> None:
 VICTIMS = {"group": kill_group, "parent": kill_parent, "worker": kill_worker}
 
 
-def found(dest: Path) -> Files:
-    """All files but the module's own."""
-    files: Files = {}
-    for folder, _, names in os.walk(dest):
-        above = Path(folder).relative_to(dest)
-        if not str(above).startswith(".parallel_unzip"):
-            files.update(
-                (str(above / name), (Path(folder) / name).read_bytes())
-                for name in names
-                if not name.startswith(".parallel_unzip")
-            )
-    return files
-
-
 @pytest.mark.parametrize("victim", VICTIMS)
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_killed_at_random(scenario: str, victim: str, yard: Yard) -> None:
@@ -211,7 +197,7 @@ def test_killed_at_random(scenario: str, victim: str, yard: Yard) -> None:
 def one_round(yard: Yard, scenario: str, victim: str, chance: random.Random) -> bool:
     """Give whether the kill met a run that had not ended."""
     prepare(yard, scenario, chance)
-    before = found(yard.dest)
+    before = brought(yard.dest)
     share = moment(victim, chance)
     pid, pipe = start(yard)
     assert os.read(pipe, 8) == b"running\n"
@@ -239,7 +225,7 @@ def moment(victim: str, chance: random.Random) -> float:
 
 def check_state(yard: Yard, before: Files, said: str) -> None:
     """Either as before, or whole files only; unchanged where the run itself said that it failed."""
-    after = found(yard.dest)
+    after = brought(yard.dest)
     assert said in ("", "done") or "killed by signal 9" in said, said
     if said not in ("", "done"):
         assert after == before, "a run that failed did not leave dest as it was"
@@ -255,7 +241,7 @@ def check_mended(yard: Yard) -> None:
     wanted = yard.new if (yard.root / "src").readlink().name == "new" else yard.old
     yard.run()
     assert not yard.run(verify="crc")["changed"], "the third run changed something"
-    after = found(yard.dest)
+    after = brought(yard.dest)
     assert after == wanted, sorted(after.keys() ^ wanted.keys())[:5]
     assert all((yard.dest / str(number) / "empty").is_dir() for number in range(ARCHIVES))
     own = {path.name for path in yard.dest.iterdir() if path.name.startswith(".")}
