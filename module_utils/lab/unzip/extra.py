@@ -70,7 +70,7 @@ def wide_values(
         return values
     if len(wide) > 1 or len(wide[0]) % 8 not in (0, 4):
         raise refusal(path, "has a zip64 field of wrong length, or two of them", member=name)
-    if any(wide[0][len(wide[0]) // 8 * 8 :]):
+    if len(wide[0]) > 8 and any(wide[0][len(wide[0]) // 8 * 8 :]):
         raise refusal(path, *OTHER_PART, member=name)
     found = list(struct.unpack_from(f"<{len(wide[0]) // 8}Q", wide[0]))
     # Writers give either the missing values alone, or all of them from the first on.
