@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import io
 import json
 import os
 import stat
@@ -111,8 +112,8 @@ def load_list(folder: int, name: str) -> bytes | None:
 
 def items(text: bytes) -> Iterator[Item]:
     """Read the lines of a list."""
-    for line in text.decode().split("\n")[:-1]:
-        kind, size, crc, path = line.split("\t")
+    for line in io.TextIOWrapper(io.BytesIO(text), encoding="utf-8", newline="\n"):
+        kind, size, crc, path = line[:-1].split("\t")
         yield _KIND_OF[kind], int(size), int(crc), path
 
 
