@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -56,10 +57,11 @@ class RangeServer:
     faults: list[Fault] = field(default_factory=list)
     always: Fault | None = None
     port: int = 0
+    scheme: str = "http"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     @property
     def connections(self) -> int:
@@ -98,6 +100,23 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(404, S3_ERROR.format("NoSuchKey", "").encode())
         else:
             self.serve(thing)
+
+    def do_CONNECT(self) -> None:
+        """Be a proxy: pass bytes on, to wherever, in both directions."""
+        served: RangeServer = self.server.served
+        self.note = Asked(self.path, dict(self.headers), self.client_address[1])
+        served.asked.append(self.note)
+        if served.always and served.always(self):
+            return
+        host, _, port = self.path.rpartition(":")
+        with socket.create_connection((host, int(port))) as beyond:
+            self.send_response(200)
+            self.end_headers()
+            back = threading.Thread(target=_pump, args=(beyond, self.connection))
+            back.start()
+            _pump(self.connection, beyond)
+            back.join()
+        self.close_connection = True
 
     def serve(self, thing: Thing) -> None:
         marks = {"ETag": thing.etag, "Last-Modified": thing.modified}
@@ -151,6 +170,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Keep quiet."""
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        return
 
 
 def status(code: int, body: bytes = b"", **heads: str) -> Fault:
@@ -211,10 +239,17 @@ def change(path: str, thing: Thing) -> Fault:
 
 
 @contextmanager
-def serving(served: RangeServer | None = None) -> Iterator[RangeServer]:
-    """Serve at a port of its own until the end of the block."""
+def serving(
+    served: RangeServer | None = None, tls: ssl.SSLContext | None = None
+) -> Iterator[RangeServer]:
+    """Serve at a port of its own until the end of the block, with TLS where given."""
     served = served or RangeServer()
     server = _Server(("127.0.0.1", 0), Handler)
+    if tls:
+        served.scheme = "https"
+        server.socket = tls.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
     server.served = served  # type: ignore[attr-defined]
     served.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
