@@ -31,8 +31,9 @@ options:
         stands for the C(*.zip) in it, as a folder does. C(https://) and C(http://) are read where
         the server answers ranges, presigned addresses as well.
       - Of an archive at an address only what is needed is fetched, range by range, and held to
-        one version by its ETag (else its Last-Modified); the archive itself is never stored. One
-        that changes meanwhile is refused, what the network breaks is tried again and resumed.
+        one version by its ETag (else its Last-Modified; without either it is refused); the archive
+        itself is never stored. One that changes meanwhile is refused, what the network breaks is
+        tried again and resumed.
       - Query, user and password of an address are used, but neither shown nor noted.
     type: list
     elements: str

@@ -196,12 +196,10 @@ def test_the_region_is_found(region: str | None, s3: Moto) -> None:
 
 def test_addresses_on_aws_are_of_the_buckets_region(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_address.Bucket, "_region", lambda self: "eu-west-3")
-    for name, host in (
-        ("lab-data", "https://lab-data.s3.eu-west-3.amazonaws.com/a%20b.zip?"),
-        ("lab.data", "https://s3.eu-west-3.amazonaws.com/lab.data/a%20b.zip?"),
-    ):
+    for name in ("lab-data", "lab.data"):
         url = s3_address.Bucket(name, Access()).sign("a b.zip")
-        assert url.startswith(host) and "X-Amz-SignedHeaders=host&" in url
+        assert url.startswith(f"https://s3.eu-west-3.amazonaws.com/{name}/a%20b.zip?")
+        assert "X-Amz-SignedHeaders=host&" in url
 
 
 def test_a_changed_object_is_another_archive(s3: Moto) -> None:

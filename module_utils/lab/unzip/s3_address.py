@@ -134,11 +134,12 @@ class Bucket:
             or os.environ.get("AWS_ENDPOINT_URL_S3")
             or os.environ.get("AWS_ENDPOINT_URL")
         )
-        by_path = endpoint or "." in self.name
         settings = Config(
             signature_version="s3v4",
-            # "auto" signs for a host that refers to the region's, where no signature fits.
-            s3={"addressing_style": "path" if by_path else "virtual"},
+            # By the bucket's name in the host, older boto3 signs for a host of all regions, which
+            # may refer to the region's, where no signature fits. Certificates have no name either
+            # for a bucket with a dot, nor have other services for any bucket.
+            s3={"addressing_style": "path"},
             connect_timeout=10,
             read_timeout=30,
             retries={"max_attempts": 5, "mode": "standard"},
