@@ -65,7 +65,7 @@ options:
     type: path
   workers:
     description: Number of processes. V(0) is one for each core that this host lets the module
-      use.
+      use; where O(src) holds an address, four for each core and at most 16.
     type: int
     default: 0
   strict:
@@ -308,14 +308,19 @@ ARGUMENTS: dict[str, Any] = {
     "progress_file": {"type": "path"},
 }
 _MOST_WORKERS = 256
+_REMOTE_FOR_CORE, _REMOTE_WORKERS = 4, 16
 _OCTAL = re.compile(r"0?[0-7]{3}")
 _OWNER_RWX = 0o700
 
 
-def _workers(asked: int) -> int:
+def _workers(asked: int, remote: bool) -> int:
+    """Choose the number of processes; from afar they mostly wait, so there are more."""
     if not 0 <= asked <= _MOST_WORKERS:
         raise LabError(f"workers: {asked} is not between 0 (one for each core) and {_MOST_WORKERS}")
-    return asked or len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0))
+    return asked or (
+        max(cores, min(_REMOTE_FOR_CORE * cores, _REMOTE_WORKERS)) if remote else cores
+    )
 
 
 def _mode(name: str, value: str | None, default: int) -> int:
@@ -364,15 +369,14 @@ def make_request(params: dict[str, Any]) -> Request:
     """Check the module's parameters and find its archives; LabError for what is wrong with them."""
     if not Path(params["dest"]).is_absolute():
         raise LabError(f"dest: {params['dest']!r} is not an absolute path; write it from / on")
+    access = Access(params["region"], params["endpoint"], params["ca_bundle"])
+    _workers(params["workers"], remote=False)  # what is wrong with it is told before a look at src
+    archives = find_archives(params["src"], params["recurse"], access)
     return Request(
-        workers=_workers(params["workers"]),
+        workers=_workers(params["workers"], any(archive.remote for archive in archives)),
         modes=_modes(params),
         limits=parse_limits(params["limits"]),
-        archives=find_archives(
-            params["src"],
-            params["recurse"],
-            Access(params["region"], params["endpoint"], params["ca_bundle"]),
-        ),
+        archives=archives,
         dest=os.path.realpath(params["dest"]),
         strict=params["strict"],
         links=params["symlinks"] == "inside",

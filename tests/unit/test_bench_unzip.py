@@ -217,11 +217,31 @@ def test_peers_that_fail_or_lie_are_out(tmp_path: Path) -> None:
     fails = peer("fails", "exit 1")
     yard = FolderYard(tmp_path / "yards")
     work = peers.Job(tmp_path, Path(), 1, Tools(tmp_path))
-    found = compare([good, lies, fails], work, wanted, yard, Plan(3, 30, 0, {}))
+    found = compare([good, lies, fails], work, wanted, yard, Plan(3, 30, 0, {})).results
     assert [len(one.costs) for one in found] == [3, 0, 0]
     assert [one.good for one in found] == [True, False, False]
     assert found[1].reason.startswith("failed: 0 files instead of 1")
     assert found[2].reason.startswith("failed: exit status 1")
+
+
+def test_an_interrupted_run_keeps_its_whole_rounds(tmp_path: Path) -> None:
+    wanted = wanted_of([write_zip(tmp_path / "x.zip", one=b"1")])
+    calls: list[str] = []
+
+    def peer(name: str) -> peers.Peer:
+        def command(job: peers.Job) -> peers.Command:
+            calls.append(name)
+            if len(calls) == 4:
+                raise KeyboardInterrupt
+            return peers.Command(["sh", "-c", 'printf 1 >"$1/one"', "sh", str(job.dest)], {})
+
+        return peers.Peer(name, command)
+
+    yard = FolderYard(tmp_path / "yards")
+    work = peers.Job(tmp_path, Path(), 1, Tools(tmp_path))
+    outcome = compare([peer("a"), peer("b")], work, wanted, yard, Plan(5, 30, 0, {}))
+    assert not outcome.whole
+    assert [len(one.costs) for one in outcome.results] == [1, 1]
 
 
 def test_every_peer_is_first_and_last_at_times() -> None:
@@ -261,6 +281,7 @@ def verdicts(results: Sequence[table.Result], limited: bool = True) -> dict[str,
 def test_targets_are_judged_from_the_figures() -> None:
     results = [
         result(peers.LIMIT, 1.0, cpu=1.0),
+        result(peers.LIMIT_ZLIB, 1.0, cpu=1.0),
         result(peers.OURS, 2.0, cpu=1.2),
         result(peers.OURS_ZLIB, 2.0, cpu=1.4),
         result("bsdtar", 2.5, cpu=1.1),

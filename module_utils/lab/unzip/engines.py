@@ -10,6 +10,7 @@ import bz2
 import ctypes
 import importlib
 import lzma
+import mmap
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -34,6 +35,8 @@ class Engine(Protocol):
 
     name: str
     streams: Any
+    maps: bool
+    """Whether `inflate_into` is to be had."""
 
     def attach(self, buffer: bytearray) -> None:
         """Read from this buffer from now on."""
@@ -44,12 +47,17 @@ class Engine(Protocol):
         The bytes are valid until the next call.
         """
 
+    def inflate_into(self, start: int, length: int, target: mmap.mmap) -> int:
+        """Fill all of `target` out of all of `length`; gives the CRC-32. BadDataError."""
+
     def stored(self, start: int, length: int) -> tuple[Bytes, int]:
         """Give the bytes as they are, and their CRC-32."""
 
 
 class _Zlib:
     """zlib, or isal which offers the same calls."""
+
+    maps = False
 
     def __init__(self, name: str, module: Any) -> None:
         self.name = name
@@ -70,6 +78,9 @@ class _Zlib:
             raise BadDataError
         return data, self.streams.crc32(data)
 
+    def inflate_into(self, start: int, length: int, target: mmap.mmap) -> int:
+        raise NotImplementedError
+
     def stored(self, start: int, length: int) -> tuple[Bytes, int]:
         data = self._view[start : start + length]
         return data, self.streams.crc32(data)
@@ -79,6 +90,7 @@ class _Libdeflate:
     """libdeflate by ctypes, into one buffer that grows and is used again."""
 
     name = "libdeflate"
+    maps = True
 
     def __init__(self, library: ctypes.CDLL) -> None:
         pointer, length = ctypes.c_void_p, ctypes.c_size_t
@@ -110,20 +122,26 @@ class _Libdeflate:
     def inflate(self, start: int, length: int, size: int) -> tuple[Bytes, int]:
         if size > len(self._buffer):
             self._grow(size)
-        made = self._address
+        return self._view[:size], self._filled(start, length, self._address, size)
+
+    def inflate_into(self, start: int, length: int, target: mmap.mmap) -> int:
+        return self._filled(start, length, _address(target), len(target))
+
+    def _filled(self, start: int, length: int, made: int, size: int) -> int:
         # Without a place for the length made, it must come to exactly `size`.
         if (
             self._inflate(self._state, self._source + start, length, made, size, self._count, None)
             or self._used.value != length
         ):
             raise BadDataError
-        return self._view[:size], self._crc(0, made, size)
+        crc: int = self._crc(0, made, size)
+        return crc
 
     def stored(self, start: int, length: int) -> tuple[Bytes, int]:
         return self._packed[start : start + length], self._crc(0, self._source + start, length)
 
 
-def _address(buffer: bytearray) -> int:
+def _address(buffer: bytearray | mmap.mmap) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
 
 

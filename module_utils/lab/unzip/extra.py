@@ -10,6 +10,7 @@ from .refusal import refusal
 MAX16, MAX32 = 0xFFFF, 0xFFFFFFFF
 ZIP64 = 0x0001
 _FIELD = struct.Struct("<HH")
+_VALUE, _DISK = 8, 4  # bytes of a value of zip64, and of the number of a part
 OTHER_PART = ("lies on another part of a split archive", "join the parts first (zip -s 0)")
 NO_FIELDS: dict[int, list[bytes]] = {}
 # Times and owners as Info-ZIP (UT, Ux, ux), Windows (0x000a) and Java (0xcafe) write them.
@@ -68,11 +69,12 @@ def wide_values(
         if any(missing):
             raise refusal(path, "lacks the zip64 field that its sizes refer to", member=name)
         return values
-    if len(wide) > 1 or len(wide[0]) % 8 not in (0, 4):
+    if len(wide) > 1 or len(wide[0]) % _VALUE not in (0, _DISK):
         raise refusal(path, "has a zip64 field of wrong length, or two of them", member=name)
-    if len(wide[0]) > 8 and any(wide[0][len(wide[0]) // 8 * 8 :]):
+    count = len(wide[0]) // _VALUE
+    if count and any(wide[0][count * _VALUE :]):
         raise refusal(path, *OTHER_PART, member=name)
-    found = list(struct.unpack_from(f"<{len(wide[0]) // 8}Q", wide[0]))
+    found = list(struct.unpack_from(f"<{count}Q", wide[0]))
     # Writers give either the missing values alone, or all of them from the first on.
     if len(found) == sum(missing):
         rest = iter(found)

@@ -23,10 +23,10 @@ from .pool import Done, Range, disk_error, run_pool
 from .progress import NoProgress, Progress
 from .worker import Source, Worker
 
-_RANGE_BYTES = 1 << 20
-_RANGE_MEMBERS = 200
-_REMOTE_RANGE_BYTES = 4 << 20  # where each read costs a round trip
-_ONE_SHOT = (16 << 20, 512 << 20)  # bytes, at least and at most
+# Bytes and members of a piece of work, and of one where each read costs a round trip.
+_AIM = (1 << 20, 200)
+_REMOTE_AIM = (4 << 20, 4000)
+_MOST_READ = (16 << 20, 512 << 20)  # bytes read at once, at least and at most
 _PATIENCE = 30.0  # seconds that a second run waits for the first
 _DIFF_LINES = 40
 
@@ -123,45 +123,46 @@ def _extract(plan: Plan, stage: int, watch: Progress) -> Done:
         for part in plan.extracting
         if part.directory is not None
     ]
-    one_shot = _one_shot(request.workers)
+    most = _most_read(request.workers)
 
     def make() -> Worker:
-        return Worker(stage, request.modes, load_engine(request.engine), request.strict, one_shot)
+        return Worker(stage, request.modes, load_engine(request.engine), request.strict, most)
 
-    ranges = _ranges(plan.extracting, one_shot)
+    ranges = _ranges(plan.extracting, most)
     return run_pool(sources, ranges, request.workers, make, watch.update)
 
 
-def _one_shot(workers: int) -> int:
-    """Size up to which a member is unpacked in one call, by the memory that is free."""
+def _most_read(workers: int) -> int:
+    """How much a worker may read at once for one large member, by the memory that is free."""
     free = 0
     with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123  a path of the kernel
         for line in lines:
             if line.startswith("MemAvailable:"):
                 free = int(line.split()[1]) << 10
-    least, most = _ONE_SHOT
+    least, most = _MOST_READ
     return max(least, min(most, free // (8 * max(1, workers))))
 
 
-def _ranges(parts: list[Part], one_shot: int) -> Iterator[Range]:
+def _ranges(parts: list[Part], most: int) -> Iterator[Range]:
     """Cut the members to extract into pieces of work that lie together in their archive."""
     for number, part in enumerate(parts):
         assert part.directory is not None  # noqa: S101  the plan reads it
         offsets = part.directory.offsets
-        aim = _REMOTE_RANGE_BYTES if part.archive.remote else _RANGE_BYTES
+        aim = _REMOTE_AIM if part.archive.remote else _AIM
         for first, last in part.runs():
-            for begin, end in _cuts(offsets, first, last, aim, one_shot):
+            for begin, end in _cuts(offsets, first, last, aim, most):
                 yield number, begin, end
 
 
 def _cuts(
-    offsets: array[int], first: int, last: int, aim: int, one_shot: int
+    offsets: array[int], first: int, last: int, aim: tuple[int, int], most: int
 ) -> Iterator[tuple[int, int]]:
+    size, members = aim
     while first < last:
-        most = min(last, first + _RANGE_MEMBERS)
-        end = max(first + 1, bisect_left(offsets, offsets[first] + aim, first + 1, most))
-        # A member that is to be streamed stays alone.
-        if end - first > 1 and offsets[end] - offsets[first] > one_shot:
+        bound = min(last, first + members)
+        end = max(first + 1, bisect_left(offsets, offsets[first] + size, first + 1, bound))
+        # A member that is too large to be read at once stays alone.
+        if end - first > 1 and offsets[end] - offsets[first] > most:
             end -= 1
         yield first, end
         first = end

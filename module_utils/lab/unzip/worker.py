@@ -8,6 +8,8 @@ be written outside it.
 
 from __future__ import annotations
 
+import errno
+import mmap
 import os
 import zlib
 from collections.abc import Callable, Iterator
@@ -32,10 +34,13 @@ from .refusal import refusal
 from .sources import Archive, Reader
 from .stream import write_through
 
+ONE_SHOT = 16 << 20  # bytes; larger members are not unpacked in memory
 _PIECE = 1 << 20
 _OPEN_FOLDERS = 200
 _SHORTENED = 1 << 20  # bytes that a member may hold beyond what it declares, at most
-_O_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_O_CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_O_NEW = os.O_WRONLY | _O_CREATE
+_O_MAPPED = os.O_RDWR | _O_CREATE
 O_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # What begins a local header; what follows up to the name's length is as in the directory.
 _SIGNATURE = b"PK\x03\x04"
@@ -109,17 +114,17 @@ class Folders(dict[str, int]):
 class Worker:
     """Extracts ranges; counts `files` and `bytes` that it wrote.
 
-    A member whose bytes, packed or unpacked, are more than `one_shot` is streamed.
+    A range is read into memory as a whole if it is no longer than `most` bytes. A member of more
+    than that, or more than ONE_SHOT that cannot be unpacked into the pages of its file, is
+    streamed.
     """
 
-    def __init__(
-        self, root: int, modes: Modes, engine: Engine, strict: bool, one_shot: int
-    ) -> None:
+    def __init__(self, root: int, modes: Modes, engine: Engine, strict: bool, most: int) -> None:
         self._folders = Folders(root, modes)
         self._modes = modes
         self._engine = engine
         self._strict = strict
-        self._one_shot = one_shot
+        self._most = most
         self._source: Source | None = None
         self._reader: Reader | None = None
         self._buffer = bytearray()
@@ -135,7 +140,7 @@ class Worker:
         self._turn_to(source)
         members = source.directory.members(first, last)
         begin, end = members[0].offset, members[-1].limit
-        self._load(begin, end - begin if end - begin <= self._one_shot else 0)
+        self._load(begin, end - begin if end - begin <= self._most else 0)
         for member in self._extract_plain(source, members) if self._filled else members:
             self._guarded(source, member, self._extract)
 
@@ -172,6 +177,7 @@ class Worker:
                 start + packed > filled
                 or start + packed + begin != limit
                 or kind != FILE
+                or size > ONE_SHOT
                 or flags & DESCRIPTOR
                 or buffer[head : names - 2]
                 != _SIGNATURE + entries[at + _SAME_IN_ENTRY : at + _SAME_END]
@@ -236,11 +242,13 @@ class Worker:
         elif member.kind == LINK:
             self._make_link(member, start)
         elif (
-            max(member.size, member.packed) > self._one_shot
-            or member.method not in (STORED, DEFLATED)
+            member.method not in (STORED, DEFLATED)
             or start + member.packed > self._begin + self._filled
         ):
             self._stream(member, start)
+        elif max(member.size, member.packed) > ONE_SHOT:
+            if not (member.method == DEFLATED and self._engine.maps and self._map(member, start)):
+                self._stream(member, start)
         else:
             data, crc = self._unpack(member, start - self._begin)
             if crc != member.crc:
@@ -305,10 +313,10 @@ class Worker:
             raise BadDataError
         return source
 
-    def _open(self, member: Member) -> int:
+    def _open(self, member: Member, flags: int = _O_NEW) -> int:
         folder, _, name = member.path.rpartition("/")
         mode = self._modes.of(member.executable)
-        return os.open(name, _O_NEW, mode, dir_fd=self._folders[folder])
+        return os.open(name, flags, mode, dir_fd=self._folders[folder])
 
     def _fill(self, fd: int, data: Bytes) -> None:
         """Write a new file whole, and close it."""
@@ -323,6 +331,34 @@ class Worker:
             os.close(fd)
         self.files += 1
         self.bytes += len(data)
+
+    def _map(self, member: Member, start: int) -> bool:
+        """Unpack a large member in one call, into the file's own pages; False where that cannot be.
+
+        Room is taken first: a page of a file that the disk has no room for kills who writes to it.
+        """
+        fd = self._open(member, _O_MAPPED)
+        try:
+            os.posix_fallocate(fd, 0, member.size)
+        except OSError as error:
+            os.close(fd)
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV):
+                raise
+            folder, _, name = member.path.rpartition("/")
+            os.unlink(name, dir_fd=self._folders[folder])
+            return False
+        try:
+            with mmap.mmap(fd, member.size) as pages:
+                crc = self._engine.inflate_into(start - self._begin, member.packed, pages)
+            if self._modes.owned:
+                os.fchown(fd, self._modes.uid, self._modes.gid)
+        finally:
+            os.close(fd)
+        if crc != member.crc:
+            raise self._damaged(member)
+        self.files += 1
+        self.bytes += member.size
+        return True
 
     def _stream(self, member: Member, start: int) -> None:
         """Write a large member piece by piece, its CRC taken along."""
