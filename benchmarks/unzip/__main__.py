@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from . import measure, peers
 from .check import Wanted, wanted_of
 from .data import SETS, DataSet, Place, archives_of, build
 from .errors import MissingError
-from .rounds import Plan, compare
+from .rounds import Outcome, Plan, Task, compare
 from .table import Result, judge, noise, render
 from .tools import Tools
 from .yard import open_yard
@@ -65,6 +66,7 @@ def main() -> None:
     """Run the benchmark."""
     options = parse(sys.argv[1:])
     measure.adopt_orphans()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(f"# parallel_unzip and its peers, {time.strftime('%Y-%m-%d %H:%M')}\n")
     print(f"{machine()}; scale {options.scale:g}, {options.rounds} rounds,", end=" ")
     print(f"{options.workers} workers; load {os.getloadavg()[0]:.2f} at the start\n", flush=True)
@@ -72,18 +74,20 @@ def main() -> None:
     for key in options.sets:
         chosen = S3_SET if key == S3_SET.key else SETS[key]
         try:
-            results = run_set(chosen, options)
+            outcome = run_set(chosen, options)
         except MissingError as error:
             print(f"## {key}: {chosen.title}\n\nskipped: {error}\n", flush=True)
             continue
-        record[key] = {one.name: asdict(one) for one in results}
+        record[key] = {one.name: asdict(one) for one in outcome.results}
+        if not outcome.whole:
+            break
     target = CACHE / "results" / f"{time.strftime('%Y%m%dT%H%M%S')}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(record, indent=1), encoding="utf-8")
     print(f"All figures: {target.relative_to(peers.ROOT)}")
 
 
-def run_set(chosen: DataSet, options: argparse.Namespace) -> list[Result]:
+def run_set(chosen: DataSet, options: argparse.Namespace) -> Outcome:
     """Measure one data set and print its table."""
     place = Place(CACHE, options.scale)
     remote = chosen is S3_SET
@@ -103,10 +107,12 @@ def run_set(chosen: DataSet, options: argparse.Namespace) -> list[Result]:
             plan = replace(plan, environment=environment_of(port))
             where += f"; S3 with a latency of {options.latency:g} ms"
         ready, missing = peers.able(_chosen(remote, options.peers), job)
-        results = compare(ready, job, wanted, yard, plan)
-    results += [Result(name, reason=f"skipped: {reason}") for name, reason in missing.items()]
-    report(results, where, chosen, options.scale)
-    return results
+        outcome = compare(ready, Task(job, wanted, yard), plan)
+    outcome.results.extend(
+        Result(name, reason=f"skipped: {reason}") for name, reason in missing.items()
+    )
+    report(outcome.results, where, chosen, options.scale)
+    return outcome
 
 
 def _chosen(remote: bool, names: str) -> list[peers.Peer]:

@@ -68,6 +68,9 @@ def run(
         alarm.start()
         try:
             status = process.wait()
+        except KeyboardInterrupt:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
         finally:
             alarm.cancel()
         wall = time.monotonic() - began

@@ -20,6 +20,7 @@ OURS_ZLIB = "parallel_unzip, zlib"
 OURS_ANSIBLE = "parallel_unzip through Ansible"
 OURS_S3 = "parallel_unzip from s3://"
 LIMIT = "limit"
+LIMIT_ZLIB = "limit with zlib"
 USERS_LINE = "xargs -P 10 unzip"
 UNARCHIVE = "unarchive through Ansible"
 S5CMD = "s5cmd, then unzip"
@@ -143,9 +144,13 @@ def _playbook(name: str) -> Callable[[Job], Command]:
     return command
 
 
-def _limit(job: Job) -> Command:
-    words = [job.tools.limit, str(job.workers), str(job.dest), *map(str, job.archives)]
-    return Command(words, {})
+def _limit(engine: str) -> Callable[[Job], Command]:
+    def command(job: Job) -> Command:
+        program = job.tools.limit(engine)
+        words = [program, str(job.workers), str(job.dest), *map(str, job.archives)]
+        return Command(words, {})
+
+    return command
 
 
 # From S3: the archive is stored beside what comes out of it, unless the peer can do without.
@@ -182,7 +187,8 @@ def _boto3(job: Job) -> Command:
 
 
 LOCAL = (
-    Peer(LIMIT, _limit),
+    Peer(LIMIT, _limit("libdeflate")),
+    Peer(LIMIT_ZLIB, _limit("zlib")),
     Peer(OURS, _ours("libdeflate")),
     Peer("parallel_unzip, isal", _ours("isal")),
     Peer(OURS_ZLIB, _ours("zlib")),

@@ -28,25 +28,47 @@ class Plan:
     environment: dict[str, str]
 
 
-def compare(
-    peers: Sequence[Peer], job: Job, wanted: Wanted, yard: Yard, plan: Plan
-) -> list[Result]:
-    """Run all rounds. A peer that fails once is out, with its reason."""
+@dataclass(frozen=True)
+class Task:
+    """What is unpacked, what must come of it, and where to."""
+
+    job: Job
+    wanted: Wanted
+    yard: Yard
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What all peers cost; not `whole` if the user stopped it."""
+
+    results: list[Result]
+    whole: bool = True
+
+
+def compare(peers: Sequence[Peer], task: Task, plan: Plan) -> Outcome:
+    """Run all rounds. A peer that fails once is out, with its reason.
+
+    Interrupted, it gives the rounds that every peer has done.
+    """
     results = {peer.name: Result(peer.name) for peer in peers}
-    for turn in range(plan.rounds):
-        for peer in rotate(peers, turn):
-            result = results[peer.name]
-            if result.reason:
-                continue
-            cost, fault = _run(peer, job, wanted if turn == 0 else None, yard, plan)
-            _tell(turn, peer, cost)
-            if fault:
-                results[peer.name] = Result(
-                    peer.name, reason=f"failed: {fault} ({cost.wall:.2f} s)"
-                )
-            else:
-                result.costs.append(cost)
-    return list(results.values())
+    try:
+        for turn in range(plan.rounds):
+            for peer in rotate(peers, turn):
+                if not results[peer.name].reason:
+                    _measure(results[peer.name], peer, turn, task, plan)
+    except KeyboardInterrupt:
+        print("  interrupted", file=sys.stderr)
+        return Outcome(_level(list(results.values())), whole=False)
+    return Outcome(list(results.values()))
+
+
+def _level(results: list[Result]) -> list[Result]:
+    """Leave the rounds that all have done, so that a ratio is always within a round."""
+    done = min((len(one.costs) for one in results if not one.reason), default=0)
+    for one in results:
+        del one.costs[done:]
+        one.reason = one.reason or ("" if done else "interrupted")
+    return results
 
 
 def rotate(peers: Sequence[Peer], turn: int) -> list[Peer]:
@@ -56,16 +78,20 @@ def rotate(peers: Sequence[Peer], turn: int) -> list[Peer]:
     return order[::-1] if turn % 2 else order
 
 
-def _run(peer: Peer, job: Job, wanted: Wanted | None, yard: Yard, plan: Plan) -> tuple[Cost, str]:
-    """Measure one run; in the first round, look at what it wrote as well."""
-    dest = yard.fresh()
-    command = peer.command(replace(job, dest=dest))
+def _measure(result: Result, peer: Peer, turn: int, task: Task, plan: Plan) -> None:
+    """Add one run to a peer's result; in the first round, look at what it wrote as well."""
+    dest = task.yard.fresh()
+    command = peer.command(replace(task.job, dest=dest))
     measure.settle(plan.patience)
-    cost = measure.run(
-        command.words, dest, {**plan.environment, **command.environment}, plan.deadline
-    )
-    fault = cost.error or (find_fault(dest, wanted) if wanted else "")
-    return cost, fault
+    environment = {**plan.environment, **command.environment}
+    cost = measure.run(command.words, dest, environment, plan.deadline)
+    _tell(turn, peer, cost)
+    fault = cost.error or ("" if turn else find_fault(dest, task.wanted))
+    if fault:
+        result.costs.clear()
+        result.reason = f"failed: {fault} ({cost.wall:.2f} s)"
+    else:
+        result.costs.append(cost)
 
 
 def _tell(turn: int, peer: Peer, cost: Cost) -> None:

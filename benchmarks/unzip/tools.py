@@ -77,19 +77,22 @@ class Tools:
             raise MissingError("ansible-playbook is not installed")
         return found
 
-    @cached_property
-    def limit(self) -> str:
-        """Path of the compiled limit."""
+    def limit(self, engine: str) -> str:
+        """Path of the compiled limit for "libdeflate" or "zlib"."""
         compiler = shutil.which("cc")
         if not compiler:
             raise MissingError("there is no C compiler (cc)")
-        libdeflate()
-        program = self.root / "limit"
+        if engine == "libdeflate":
+            libdeflate()
+        program = self.root / f"limit-{engine}"
+        if program.exists() and program.stat().st_mtime > LIMIT.stat().st_mtime:
+            return str(program)
         program.parent.mkdir(parents=True, exist_ok=True)
-        command = [compiler, "-O2", "-o", str(program), str(LIMIT), "-l:libdeflate.so.0"]
+        flags = ["-DZLIB", "-lz"] if engine == "zlib" else ["-l:libdeflate.so.0"]
+        command = [compiler, "-O2", "-o", str(program), str(LIMIT), *flags]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
-            raise MissingError(f"limit.c does not compile: {done.stderr.strip()}")
+            raise MissingError(f"limit.c does not compile: {done.stderr.strip()[:200]}")
         return str(program)
 
 

@@ -19,7 +19,7 @@ from benchmarks.unzip import data, measure, peers, table
 from benchmarks.unzip.check import find_fault, wanted_of
 from benchmarks.unzip.errors import MissingError
 from benchmarks.unzip.measure import Cost
-from benchmarks.unzip.rounds import Plan, compare, rotate
+from benchmarks.unzip.rounds import Plan, Task, compare, rotate
 from benchmarks.unzip.server import Server, find_range
 from benchmarks.unzip.tools import Tools
 from benchmarks.unzip.yard import FolderYard
@@ -217,7 +217,7 @@ def test_peers_that_fail_or_lie_are_out(tmp_path: Path) -> None:
     fails = peer("fails", "exit 1")
     yard = FolderYard(tmp_path / "yards")
     work = peers.Job(tmp_path, Path(), 1, Tools(tmp_path))
-    found = compare([good, lies, fails], work, wanted, yard, Plan(3, 30, 0, {})).results
+    found = compare([good, lies, fails], Task(work, wanted, yard), Plan(3, 30, 0, {})).results
     assert [len(one.costs) for one in found] == [3, 0, 0]
     assert [one.good for one in found] == [True, False, False]
     assert found[1].reason.startswith("failed: 0 files instead of 1")
@@ -239,7 +239,7 @@ def test_an_interrupted_run_keeps_its_whole_rounds(tmp_path: Path) -> None:
 
     yard = FolderYard(tmp_path / "yards")
     work = peers.Job(tmp_path, Path(), 1, Tools(tmp_path))
-    outcome = compare([peer("a"), peer("b")], work, wanted, yard, Plan(5, 30, 0, {}))
+    outcome = compare([peer("a"), peer("b")], Task(work, wanted, yard), Plan(5, 30, 0, {}))
     assert not outcome.whole
     assert [len(one.costs) for one in outcome.results] == [1, 1]
 
