@@ -77,7 +77,7 @@ molecule_scenarios() {
 slow() {
   # One of its packages has wheels for some Pythons only; the test says so where it is missing.
   python -m pip install -q --disable-pip-version-check --only-binary :all: -r requirements-slow.txt || true
-  step 'tests/slow' pytest -q -rs tests/slow
+  step 'tests/slow' pytest -n 2 --dist loadfile -q -rs tests/slow
 }
 
 sandbox() { step 'tests/sandbox' pytest -q tests/sandbox; }

@@ -24,6 +24,7 @@ import tests.conftest  # noqa: F401  puts module_utils/lab where Ansible has it
 with atheris.instrument_imports(include=["ansible.module_utils.lab.unzip"]):
     from ansible.module_utils.lab.errors import LabError
     from ansible.module_utils.lab.unzip import task
+    from ansible.module_utils.lab.unzip.engines import load_engine
     from ansible.module_utils.lab.unzip.limits import Limits
     from ansible.module_utils.lab.unzip.pool import Done, Range, disk_error
     from ansible.module_utils.lab.unzip.worker import Source, Worker
@@ -67,9 +68,9 @@ def in_process(
     return Done(worker.files, worker.bytes)
 
 
-task.run_pool = in_process
+vars(task)["run_pool"] = in_process
 # The engines allocate, and a process makes one of each; here it would make thousands.
-task.load_engine = functools.lru_cache(task.load_engine)
+vars(task)["load_engine"] = functools.lru_cache(load_engine)
 
 
 class Fuzzer:

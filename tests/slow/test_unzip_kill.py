@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -173,9 +174,17 @@ def kill_parent(pid: int, _: random.Random) -> None:
 
 
 def kill_worker(pid: int, chance: random.Random) -> None:
-    workers = [one for one in session(pid) if one != pid]
-    if workers:
-        os.kill(chance.choice(workers), signal.SIGKILL)
+    deadline = time.monotonic() + PATIENCE
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    while time.monotonic() < deadline:
+        try:
+            workers = children.read_text().split()
+        except OSError:
+            return  # the run has ended, and no worker was met
+        if workers and chance.random() < 0.2:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(chance.choice(workers)), signal.SIGKILL)
+            return
 
 
 VICTIMS = {"group": kill_group, "parent": kill_parent, "worker": kill_worker}
@@ -218,7 +227,7 @@ def one_round(yard: Yard, scenario: str, victim: str, chance: random.Random) -> 
 def moment(victim: str, chance: random.Random) -> float:
     """Share of a run's time after which to kill."""
     if victim == "worker":
-        return chance.uniform(0, 0.6)  # later there is none
+        return chance.uniform(0, 0.3)  # and then when there is one
     # Half of the moments are in the last third, where files are moved into place.
     return chance.uniform(0, 1) if chance.random() < 0.5 else chance.uniform(0.66, 1.05)
 
