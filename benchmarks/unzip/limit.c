@@ -27,7 +27,7 @@ void *libdeflate_alloc_decompressor(void);
 int libdeflate_deflate_decompress(void *, const void *, size_t, void *, size_t, size_t *);
 #endif
 
-enum { RANGE_BYTES = 1 << 20, RANGE_MEMBERS = 200, LOCAL = 30, CENTRAL = 46, END = 22 };
+enum { RANGE_BYTES = 1 << 20, RANGE_MEMBERS = 200, LARGE = 16 << 20, LOCAL = 30, CENTRAL = 46, END = 22 };
 
 typedef struct {
   uint64_t offset, end, packed, size;  // end: where the next member, or the directory, begins
@@ -176,9 +176,14 @@ static uint8_t *room_for(uint8_t *buffer, size_t *room, size_t wanted) {
   return need(malloc(*room = wanted));
 }
 
-static void write_file(const Member *member, const uint8_t *data) {
-  int fd = openat(member->folder, member->leaf, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+static int create(const Member *member, int how) {
+  int fd = openat(member->folder, member->leaf, how | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd < 0) die(member->leaf);
+  return fd;
+}
+
+static void write_file(const Member *member, const uint8_t *data) {
+  int fd = create(member, O_WRONLY);
   for (uint64_t done = 0; done < member->size;) {
     ssize_t wrote = write(fd, data + done, member->size - done);
     if (wrote < 0) die("write");
@@ -193,7 +198,7 @@ static int unpack(const uint8_t *data, const Member *member, uint8_t *out) {
   static z_stream stream;
   if (!stream.state ? inflateInit2(&stream, -MAX_WBITS) : inflateReset(&stream)) return 1;
   stream.next_in = (uint8_t *)data, stream.avail_in = member->packed;
-  stream.next_out = out, stream.avail_out = member->size + 1;
+  stream.next_out = out, stream.avail_out = member->size;
   return inflate(&stream, Z_FINISH) != Z_STREAM_END;
 }
 #else
@@ -203,6 +208,17 @@ static int unpack(const uint8_t *data, const Member *member, uint8_t *out) {
   return libdeflate_deflate_decompress(inflater, data, member->packed, out, member->size, NULL);
 }
 #endif
+
+// Inflate a large member into the pages of its file: no copy, no buffer of its size.
+static void map_file(const Member *member, const uint8_t *data) {
+  int fd = create(member, O_RDWR);
+  if (posix_fallocate(fd, 0, member->size)) die("fallocate");
+  uint8_t *pages = mmap(NULL, member->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (pages == MAP_FAILED) die("mmap");
+  if (unpack(data, member, pages)) die("inflate");
+  munmap(pages, member->size);
+  close(fd);
+}
 
 static void work(size_t *counter) {
   uint8_t *in = NULL, *out = NULL;
@@ -215,8 +231,12 @@ static void work(size_t *counter) {
     for (const Member *member = first; member < past; member++) {
       const uint8_t *data = in + (member->offset - first->offset);
       data += LOCAL + u16(data + 26) + u16(data + 28);
+      if (member->method && member->size >= LARGE) {
+        map_file(member, data);
+        continue;
+      }
       if (member->method) {
-        out = room_for(out, &out_room, member->size + 1);
+        out = room_for(out, &out_room, member->size);
         if (unpack(data, member, out)) die("inflate");
         data = out;
       }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -68,27 +69,24 @@ def run(
         alarm.start()
         try:
             status = process.wait()
-        except KeyboardInterrupt:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
+            wall = time.monotonic() - began
         finally:
             alarm.cancel()
-        wall = time.monotonic() - began
-        _reap()
+            _end(process)
     spent, others = resource.getrusage(resource.RUSAGE_CHILDREN), machine_busy() - busy
     user, system = spent.ru_utime - usage.ru_utime, spent.ru_stime - usage.ru_stime
     error = _reason(status, wall >= deadline, log) if status else ""
     return Cost(wall, user, system, disk.peak, max(0.0, others - user - system), error)
 
 
-def _reap() -> None:
-    while True:
-        try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if not pid:  # a server of ours, or something that outlives its command
-            return
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill what outlives its command, or all of it when interrupted, and wait until it is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-process.pid, 0)
 
 
 def _reason(status: int, late: bool, log: Path) -> str:
