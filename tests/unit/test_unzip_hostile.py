@@ -386,7 +386,7 @@ def test_large_member_that_lies_stops_at_its_size(tmp_path: Path) -> None:
     ],
 )
 def test_limits(limits: Limits, said: str, tmp_path: Path) -> None:
-    (tmp_path / "a.zip").write_bytes(make_zip([Part(b"a/b", bytes(11 << 20)), Part(b"c", b"x")]))
+    (tmp_path / "a.zip").write_bytes(make_zip([Part(b"a/b/c", bytes(11 << 20)), Part(b"c", b"x")]))
     with pytest.raises(LabError, match=said):
         unpack(tmp_path / "a.zip", tmp_path / "dest", limits=limits)
     assert not (tmp_path / "dest").exists()

@@ -9,7 +9,7 @@ import stat
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ansible.module_utils.lab.errors import LabError
@@ -178,12 +178,17 @@ def hold_dest(dest: str, mode: int, patience: float) -> Iterator[tuple[int, bool
     What was made is removed again if the block fails and left it empty. LabError
     if another run holds it for longer than `patience` seconds.
     """
-    made = _make(dest, mode)
-    fd = open_dest(dest)
-    if fd is None:
-        raise LabError(f"dest: {dest} vanished; run again")
+    deadline = time.monotonic() + patience
+    while True:
+        made = _make(dest, mode)
+        fd = open_dest(dest)
+        if fd is not None:
+            _lock(fd, dest, deadline, patience)
+            if _is_at(fd, dest):
+                break
+            # Another run had made it, failed, and removed it again.
+            os.close(fd)
     try:
-        _lock(fd, dest, patience)
         yield fd, bool(made)
     except BaseException:
         for folder in made:
@@ -196,6 +201,13 @@ def hold_dest(dest: str, mode: int, patience: float) -> Iterator[tuple[int, bool
         os.close(fd)
 
 
+def _is_at(fd: int, dest: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(dest))  # noqa: PTH116  as the calls around it
+    except FileNotFoundError:
+        return False
+
+
 def _make(dest: str, mode: int) -> list[str]:
     """Make dest and what is missing above it; gives what was made, deepest first."""
     missing = []
@@ -206,8 +218,9 @@ def _make(dest: str, mode: int) -> list[str]:
     made: list[str] = []
     try:
         for folder in reversed(missing):
-            folder.mkdir(mode, exist_ok=True)
-            made.insert(0, str(folder))
+            with suppress(FileExistsError):  # another run makes it just now
+                folder.mkdir(mode)
+                made.insert(0, str(folder))
     except OSError as error:
         raise LabError(
             f"dest: {dest} cannot be made ({error.strerror}); make it or mend what lies above it"
@@ -215,15 +228,17 @@ def _make(dest: str, mode: int) -> list[str]:
     return made
 
 
-def _lock(fd: int, dest: str, patience: float) -> None:
-    deadline = time.monotonic() + patience
+def _lock(fd: int, dest: str, deadline: float, patience: float) -> None:
+    """Lock dest until `deadline`; LabError, and `fd` closed, if another run holds it."""
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
+                holder = _holder(fd)
+                os.close(fd)
                 raise LabError(
-                    f"dest: another run{_holder(fd)} has been unpacking into {dest} "
+                    f"dest: another run{holder} has been unpacking into {dest} "
                     f"for {patience:.0f} s; wait for it and run again"
                 ) from None
             time.sleep(0.1)

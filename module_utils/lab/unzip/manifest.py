@@ -26,6 +26,9 @@ from .sources import Archive
 
 NAME = f"{RESERVED}.json"
 LISTS = f"{RESERVED}.lists"
+_AFTER = f"{NAME}.after"
+_SUFFIX = ".tsv.gz"
+_PIECE = 1 << 20
 _VERSION = 2
 _O_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _O_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -101,48 +104,90 @@ def _parsed(data: dict[str, Any]) -> Manifest:
 
 
 def load_list(folder: int, name: str) -> bytes | None:
-    """Read a list, unpacked; None where it is not there or not what its name says."""
+    """Read a list, packed as it is; None where it is not there or not what its name says."""
     try:
         with _lists(folder) as lists:
-            text = gzip.decompress(_read(f"{name}.tsv.gz", lists))
+            packed = _read(f"{name}{_SUFFIX}", lists)
+        digest = hashlib.sha256()
+        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as text:
+            while piece := text.read(_PIECE):
+                digest.update(piece)
     except (OSError, EOFError, zlib.error):
         return None
-    return text if hashlib.sha256(text).hexdigest() == name else None
+    return packed if digest.hexdigest() == name else None
 
 
-def items(text: bytes) -> Iterator[Item]:
-    """Read the lines of a list."""
-    for line in io.TextIOWrapper(io.BytesIO(text), encoding="utf-8", newline="\n"):
-        kind, size, crc, path = line[:-1].split("\t")
-        yield _KIND_OF[kind], int(size), int(crc), path
+def items(packed: bytes) -> Iterator[Item]:
+    """Read the lines of a list; one without bytes has none."""
+    if packed:
+        with gzip.open(io.BytesIO(packed), "rt", encoding="utf-8", newline="\n") as lines:
+            for line in lines:
+                kind, size, crc, path = line[:-1].split("\t")
+                yield _KIND_OF[kind], int(size), int(crc), path
 
 
-def save_manifest(folder: int, manifest: Manifest, lists: Iterable[tuple[str, bytes]]) -> None:
-    """Write the lists, replace the manifest in one step, and remove lists that it does not name.
+@contextlib.contextmanager
+def noting(
+    folder: int, manifest: Manifest, during: Manifest | None, lists: Iterable[tuple[str, bytes]]
+) -> Iterator[None]:
+    """Have the manifest say `during` while the block runs, if it is given, and `manifest` after it.
 
-    OSError when the disk refuses.
+    What needs room on the disk is written before the block: OSError then leaves all as it was.
     """
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(LISTS, 0o755, dir_fd=folder)
-    with _lists(folder) as place:
-        for name, data in lists:
-            _write(f"{name}.tsv.gz", data, place)
-        said = {"version": _VERSION, "archives": {p: asdict(e) for p, e in manifest.items()}}
-        _write(NAME, json.dumps(said, separators=(",", ":")).encode(), folder)
-        named = {f"{entry.listed}.tsv.gz" for entry in manifest.values()}
+    known = load_manifest(folder)
+    try:
+        with _lists(folder, make=True) as place:
+            for name, data in lists:
+                _write(f"{name}{_SUFFIX}", data, place)
+        _write(_AFTER, _said(manifest), folder)
+        if during is not None:
+            _write(NAME, _said(during), folder)
+    except OSError:
+        _tidy(folder, known)
+        raise
+    yield
+    os.rename(_AFTER, NAME, src_dir_fd=folder, dst_dir_fd=folder)
+    _tidy(folder, manifest)
+
+
+def _said(manifest: Manifest) -> bytes:
+    archives = {path: asdict(entry) for path, entry in manifest.items()}
+    return json.dumps({"version": _VERSION, "archives": archives}, separators=(",", ":")).encode()
+
+
+def _tidy(folder: int, manifest: Manifest) -> None:
+    """Remove the lists that the manifest does not name, and what was begun."""
+    named = {f"{entry.listed}{_SUFFIX}" for entry in manifest.values()}
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(_AFTER, dir_fd=folder)
+    with contextlib.suppress(FileNotFoundError), _lists(folder) as place:
         with os.scandir(place) as found:
             left = [entry.name for entry in found if entry.name not in named]
         for name in left:
             os.unlink(name, dir_fd=place)
+    if not named:
+        with contextlib.suppress(OSError):
+            os.rmdir(LISTS, dir_fd=folder)
 
 
 @contextlib.contextmanager
-def _lists(folder: int) -> Iterator[int]:
+def _lists(folder: int, make: bool = False) -> Iterator[int]:
+    if make:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(LISTS, 0o755, dir_fd=folder)
+            _give(LISTS, folder)
     place = os.open(LISTS, _O_FOLDER, dir_fd=folder)
     try:
         yield place
     finally:
         os.close(place)
+
+
+def _give(name: str, folder: int) -> None:
+    """Give what was made to the owner of its folder: who owns dest must be able to remove it."""
+    owner = os.fstat(folder)
+    with contextlib.suppress(PermissionError):
+        os.chown(name, owner.st_uid, owner.st_gid, dir_fd=folder, follow_symlinks=False)
 
 
 def _read(name: str, folder: int) -> bytes:
@@ -153,11 +198,18 @@ def _read(name: str, folder: int) -> bytes:
 
 
 def _write(name: str, data: bytes, folder: int) -> None:
+    """Write a file in one step: it is there whole, or as it was."""
     new = f"{name}.new"
     with contextlib.suppress(FileNotFoundError):
         os.unlink(new, dir_fd=folder)
-    with os.fdopen(os.open(new, _O_NEW, 0o644, dir_fd=folder), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(new, name, src_dir_fd=folder, dst_dir_fd=folder)
+    try:
+        with os.fdopen(os.open(new, _O_NEW, 0o644, dir_fd=folder), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        _give(new, folder)
+        os.rename(new, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new, dir_fd=folder)
+        raise

@@ -93,7 +93,7 @@ def plain_paths(names: list[bytes], limits: Limits) -> list[str] | None:
     if longest > min(limits.max_name, _COMPONENT_BYTES):
         return None
     # A name with so many folders cannot be shorter.
-    if longest >= 2 * limits.max_depth and max(n.count(b"/") for n in names) >= limits.max_depth:
+    if longest >= 2 * limits.max_depth and max(n.count(b"/") for n in names) > limits.max_depth:
         return None
     paths = text.decode("ascii").split("\n")
     if b"/\n" in framed:
@@ -112,7 +112,7 @@ def safe_path(name: str, limits: Limits, strict: bool) -> str:
     path = name[:-1] if name.endswith("/") else name
     if len(path) * 4 > limits.max_name and len(path.encode()) > limits.max_name:
         raise BadNameError(f"has a name longer than {limits.max_name} bytes (limits.max_name)")
-    if path.count("/") >= limits.max_depth:
+    if path.count("/") > limits.max_depth:
         raise BadNameError(f"lies deeper than {limits.max_depth} folders (limits.max_depth)")
     if not path.isascii() or path[:1] == ".":
         _check_reserved(path)

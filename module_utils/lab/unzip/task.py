@@ -16,7 +16,7 @@ from ansible.module_utils.lab.errors import LabError
 from .dest import Look, hold_dest, open_dest
 from .directory import FOLDER
 from .engines import load_engine
-from .manifest import load_manifest, save_manifest
+from .manifest import load_manifest, noting
 from .place import move_in, remove_files, remove_stage, repair_files, staging
 from .plan import REPLACE, Part, Plan, Request, make_plan
 from .pool import Done, Range, disk_error, run_pool
@@ -89,31 +89,32 @@ def _apply(plan: Plan, dest: int, watch: Progress) -> None:
                 part.archive.open().close()  # LabError if it changed meanwhile
             watch.stage("placing")
             _place(plan, stage, dest)
-    elif plan.leftover:
-        remove_stage(dest)
-    if plan.removed:
-        remove_files(dest, plan.removed)
-    if plan.repaired:
-        repair_files(dest, plan.repaired, plan.request.modes)
-    if plan.changed or plan.refresh:
-        for part in plan.parts:
-            part.entry.placing, part.entry.leaving = False, []
-        save_manifest(dest, plan.manifest, _lists(plan))
+    elif plan.changed or plan.refresh:
+        if plan.leftover:
+            remove_stage(dest)
+        _place(plan, None, dest)
 
 
-def _lists(plan: Plan) -> Iterator[tuple[str, bytes]]:
-    return ((part.entry.listed, part.found.listed) for part in plan.parts if part.found)
-
-
-def _place(plan: Plan, stage: int, dest: int) -> None:
+def _place(plan: Plan, stage: int | None, dest: int) -> None:
     """Move in what was extracted; a run killed here finds its own files by the manifest."""
     touched = {part.archive.path for part in plan.extracting}
     during = {
         path: replace(entry, placing=True) if path in touched else entry
         for path, entry in plan.manifest.items()
     }
-    save_manifest(dest, during, _lists(plan))
-    move_in(stage, dest, set(chain.from_iterable(part.altered() for part in plan.parts)))
+    after = {path: replace(entry, placing=False, leaving=[]) for path, entry in during.items()}
+    replaceable = set(chain.from_iterable(part.altered() for part in plan.parts))
+    with noting(dest, after, during if touched or plan.removed else None, _lists(plan)):
+        if stage is not None:
+            move_in(stage, dest, replaceable)
+        if plan.removed:
+            remove_files(dest, plan.removed)
+        if plan.repaired:
+            repair_files(dest, plan.repaired, plan.request.modes)
+
+
+def _lists(plan: Plan) -> Iterator[tuple[str, bytes]]:
+    return ((part.entry.listed, part.found.listed) for part in plan.parts if part.found)
 
 
 def _extract(plan: Plan, stage: int, watch: Progress) -> Done:

@@ -14,7 +14,7 @@ refuse("part of 128 letters, 256 bytes", named("é".encode() * 128), "longer tha
 refuse("folder of 256 bytes", named(b"x" * 256 + b"/a"), "longer than 255")
 take("path of 1,024 bytes", named(b"/".join([b"x" * 255] * 4) + b"/"[:0]))
 refuse("path above 1,024 bytes", named(b"/".join([b"x" * 255] * 4) + b"/yy"), "limits.max_name")
-take("31 folders", named(b"d/" * 31 + b"x"))
+take("32 folders", named(b"d/" * 32 + b"x"))
 refuse("33 folders", named(b"d/" * 33 + b"x"), "limits.max_depth")
 refuse("10,000 folders", named(b"d/" * 10_000 + b"x"), "limits.max")
 for label, sign in {
