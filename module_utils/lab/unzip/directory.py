@@ -16,7 +16,7 @@ import re
 import stat
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from .ends import End, find_end
@@ -43,9 +43,10 @@ LOCAL_SIZE = 30
 GAP_LIMIT = 1 << 20  # bytes that belong to no member and are still searched
 
 # Of an entry: host, flags, method, CRC, packed and unpacked size, lengths of name, extra field and
-# comment, disk, external attributes. Of it again: those lengths and the offset; the two sizes.
+# comment, disk, external attributes. Of it again: signature, those lengths, offset; the two sizes.
 _ENTRY = struct.Struct("<5xBxxHH4xLLLHHHHxxL")
-_LENGTHS, _LENGTHS_AT = struct.Struct("<HHH8xL"), 28
+_FRAME = struct.Struct("<4s24xHHH8xL")
+_NO_FRAME = (b"", 0, 0, 0, 0)
 _SIZES, _SIZES_AT = struct.Struct("<LL"), 20
 _CENTRAL_SIZE = 46
 _RECORD = re.compile(rb"PK(?:\x01\x02|\x03\x04|\x05\x06|\x06\x06|\x06\x07)")
@@ -53,6 +54,8 @@ _DIRECTORY_LIMIT = 1 << 30
 _BLOCK = 2048
 _UNIX_HOSTS = {3, 19}
 _ODD_FLAGS = ENCRYPTED | PATCHED | STRONG | MASKED
+_USUAL = (STORED, DEFLATED)
+_SLASH = ord("/")
 _PLAIN_KINDS = (0, stat.S_IFREG >> 12)
 _DOS_LABEL, _DOS_FOLDER = 0x08, 0x10
 _DOS_KINDS = _DOS_LABEL | _DOS_FOLDER
@@ -81,6 +84,11 @@ class Member(NamedTuple):
     at: int
 
 
+_new_member = tuple.__new__  # what Member() calls, without a second call of Python's
+_Parts = tuple[str, bytes, tuple[int, ...], int, int, int]
+"""Path, name, entry, offset, limit and position in the directory."""
+
+
 class Directory:
     """The members of an archive, in the order of their bytes."""
 
@@ -107,43 +115,52 @@ class Directory:
 
     def members(self, first: int, last: int) -> list[Member]:
         """Make the members from `first` to before `last`; RefusalError for what is wrong."""
-        positions = self._positions[first:last]
-        entries = [_ENTRY.unpack_from(self.data, at) for at in positions]
-        names = [
-            self.data[at + _CENTRAL_SIZE : at + _CENTRAL_SIZE + entry[6]]
-            for at, entry in zip(positions, entries)
-        ]
-        odd = [
-            index for index, entry in enumerate(entries) if self._is_odd(positions[index], entry)
-        ]
-        fields = {}
-        for index in odd:
-            entries[index], fields[index] = self._checked(positions[index], entries[index])
+        data, positions = self.data, self._positions[first:last]
+        entries, names = [], []
+        fields: dict[int, dict[int, list[bytes]]] = {}
+        for at in positions:
+            entry = _ENTRY.unpack_from(data, at)
+            _, flags, method, _, packed, size, length, extras, comments, disk, _ = entry
+            begin = at + _CENTRAL_SIZE
+            extra = begin + length
+            if (
+                flags & _ODD_FLAGS
+                or comments
+                or disk
+                or method not in _USUAL
+                or MAX32 in (packed, size)
+                or (extras and not is_harmless(data, extra, extras))
+            ):
+                entry, fields[at] = self._checked(at, entry)
+            entries.append(entry)
+            names.append(data[begin:extra])
         paths = plain_paths(names, self._rules.limits)
         if paths is None or fields:
             paths = [
-                self._path_of(name, entry[1], fields.get(index, NO_FIELDS))
-                for index, (name, entry) in enumerate(zip(names, entries))
+                self._path_of(name, entry[1], fields.get(at, NO_FIELDS))
+                for name, entry, at in zip(names, entries, positions)
             ]
         offsets, limits = self.offsets[first:last], self.offsets[first + 1 : last + 1]
-        return [
-            self._member(path, name, entry, where)
-            for path, name, entry, where in zip(
-                paths, names, entries, zip(offsets, limits, positions)
-            )
-        ]
+        return self._made(zip(paths, names, entries, offsets, limits, positions))
 
-    def _is_odd(self, at: int, entry: tuple[int, ...]) -> bool:
-        """Whether an entry is other than the most, and wants a closer look."""
-        _, flags, method, _, packed, size, names, extras, comments, disk, _ = entry
-        return bool(
-            comments
-            or disk
-            or flags & _ODD_FLAGS
-            or method not in (DEFLATED, STORED)
-            or MAX32 in (packed, size)
-            or (extras and not is_harmless(self.data, at + _CENTRAL_SIZE + names, extras))
-        )
+    def _made(self, parts: Iterable[_Parts]) -> list[Member]:
+        """Make members of what is known of them, and refuse those that overlap the next."""
+        made = []
+        for path, name, entry, offset, limit, at in parts:
+            host, flags, method, crc, packed, size, length, _, _, _, attributes = entry
+            if offset + LOCAL_SIZE + length + packed > limit:
+                rule = "overlaps the bytes of another member or of the directory"
+                raise refusal(self._path, rule, member=name)
+            plain = not attributes & _DOS_KINDS and attributes >> 28 in _PLAIN_KINDS
+            kind = FILE
+            if not plain or name[-1] == _SLASH:
+                kind = self._kind(name, size, host, attributes)
+            if not path and kind != FOLDER:
+                raise refusal(self._path, "is a file that has the name of dest itself", member=name)
+            runs = attributes & _EXECUTABLE != 0 and host in _UNIX_HOSTS
+            known = (path, kind, name, flags, method, crc, packed, size, offset, limit, runs, at)
+            made.append(_new_member(Member, known))
+        return made
 
     def _checked(
         self, at: int, entry: tuple[int, ...]
@@ -154,7 +171,7 @@ class Directory:
         name = self.data[begin : begin + names]
         extra = self.data[begin + names : begin + names + extras]
         fields = extra_fields(self._path, name, extra)
-        offset = _LENGTHS.unpack_from(self.data, at + _LENGTHS_AT)[3]
+        offset = _FRAME.unpack_from(self.data, at)[4]
         size, packed, _ = wide_values(
             self._path, name, fields, (size, packed, offset), method == STORED
         )
@@ -173,25 +190,6 @@ class Directory:
             return safe_path(spelled, rules.limits, rules.strict)
         except BadNameError as error:
             raise refusal(self._path, str(error), member=name) from None
-
-    def _member(
-        self, path: str, name: bytes, entry: tuple[int, ...], where: tuple[int, int, int]
-    ) -> Member:
-        offset, limit, at = where
-        host, flags, method, crc, packed, size, _, _, _, _, attributes = entry
-        if offset + LOCAL_SIZE + len(name) + packed > limit:
-            raise refusal(
-                self._path, "overlaps the bytes of another member or of the directory", member=name
-            )
-        kind = FILE
-        if name.endswith(b"/") or attributes & _DOS_KINDS or attributes >> 28 not in _PLAIN_KINDS:
-            kind = self._kind(name, size, host, attributes)
-        if not path and kind != FOLDER:
-            raise refusal(self._path, "is a file that has the name of dest itself", member=name)
-        executable = attributes & _EXECUTABLE != 0 and host in _UNIX_HOSTS
-        return Member(
-            path, kind, name, flags, method, crc, packed, size, offset, limit, executable, at
-        )
 
     def _kind(self, name: bytes, size: int, host: int, attributes: int) -> int:
         """File, folder or link; devices and contradictions are refused."""
@@ -233,13 +231,13 @@ def _walk(path: str, data: bytes, end: End) -> tuple[array[int], array[int]]:
     The second has one number more, where the directory itself begins.
     """
     positions, offsets = array("I"), array("Q")
-    at = 0
+    at, most, frame = 0, len(data) - _CENTRAL_SIZE, _FRAME.unpack_from
     for _ in range(end.count):
-        if data[at : at + 4] != b"PK\x01\x02" or at + _CENTRAL_SIZE > len(data):
+        signature, names, extras, comments, offset = frame(data, at) if at <= most else _NO_FRAME
+        if signature != b"PK\x01\x02":
             raise refusal(
                 path, "has a damaged directory, or fewer members in it than its end record says"
             )
-        names, extras, comments, offset = _LENGTHS.unpack_from(data, at + _LENGTHS_AT)
         after = at + _CENTRAL_SIZE + names + extras + comments
         if after > len(data):
             name = data[at + _CENTRAL_SIZE : at + _CENTRAL_SIZE + names]
@@ -264,7 +262,7 @@ def _sorted(
         offsets = array("Q", [*map(offsets.__getitem__, order), offsets[-1]])
     if len(offsets) > 1 and offsets[-2] > offsets[-1]:
         at = positions[-1]
-        name = data[at + _CENTRAL_SIZE :][: _LENGTHS.unpack_from(data, at + _LENGTHS_AT)[0]]
+        name = data[at + _CENTRAL_SIZE :][: _FRAME.unpack_from(data, at)[1]]
         raise refusal(path, "overlaps the bytes of another member or of the directory", member=name)
     return positions, offsets
 

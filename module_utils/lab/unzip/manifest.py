@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .directory import FILE, FOLDER, LINK, Member
+from .directory import FILE, FOLDER, LINK
 from .names import RESERVED
 from .sources import Archive
 
@@ -78,9 +78,13 @@ class ListMaker:
         self._gzip = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
         self._made: list[bytes] = []
 
-    def add(self, members: Iterable[Member]) -> None:
-        """Append a line for each."""
-        text = "".join(f"{_KINDS[m.kind]}\t{m.size}\t{m.crc}\t{m.path}\n" for m in members).encode()
+    def add(
+        self, kinds: Iterable[int], sizes: Iterable[int], crcs: Iterable[int], paths: Iterable[str]
+    ) -> None:
+        """Append a line for each member."""
+        letters = map(_KINDS.__getitem__, kinds)
+        lines = map("%s\t%d\t%d\t%s\n".__mod__, zip(letters, sizes, crcs, paths))
+        text = "".join(lines).encode()
         self._sum.update(text)
         self._made.append(self._gzip.compress(text))
 

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from ansible.module_utils.lab.errors import LabError
 
@@ -21,6 +22,7 @@ from .survey import BLOCK, Names, Survey, check_together, survey
 from .worker import Modes
 
 KEEP, MAKE, REPLACE = range(3)
+_SOME = 4096  # items that are looked at together
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,10 @@ class _Planner:
         if part.found:
             return part.found.names
         names = Names()
-        names.add(part.items())
+        its_items = part.items()
+        while some := list(islice(its_items, _SOME)):
+            kinds, _, _, paths = zip(*some)
+            names.add(kinds, paths)
         return names
 
     def _compare(self, plan: Plan, part: Part) -> None:

@@ -30,16 +30,15 @@ class Names:
     folders: set[str] = field(default_factory=set)
     """All folders, those above the archive's own as well."""
 
-    def add(self, items: Iterable[Item]) -> None:
+    def add(self, kinds: Sequence[int], paths: Sequence[str]) -> None:
         """Take in members."""
-        above = set()
-        for kind, _, _, path in items:
-            if kind == FOLDER:
-                above.add(path)
-            else:
-                self.files.append(hash(path))
-                above.add(path.rpartition("/")[0])
-        for folder in above:
+        files, folders = paths, set[str]()
+        if FOLDER in kinds:
+            files = [path for kind, path in zip(kinds, paths) if kind != FOLDER]
+            folders = {path for kind, path in zip(kinds, paths) if kind == FOLDER}
+        self.files.extend(map(hash, files))
+        above = {path.rpartition("/")[0] for path in files}
+        for folder in above | folders:
             path = folder
             while path and path not in self.folders:
                 self.folders.add(path)
@@ -64,14 +63,14 @@ def survey(archive: Archive, directory: Directory, limits: Limits, strict: bool)
     files = size = room = 0
     folded, named = array("q"), set[str]()
     for block in directory.blocks():
-        making.add(block)
-        names.add((m.kind, m.size, m.crc, m.path) for m in block)
-        sizes = [m.size for m in block if m.kind != FOLDER]
-        files += len(sizes)
-        size += sum(sizes)
-        room += sum(-(-one // BLOCK) for one in sizes) * BLOCK
+        paths, kinds, _, _, _, crcs, _, sizes, *_ = zip(*block)
+        making.add(kinds, sizes, crcs, paths)
+        names.add(kinds, paths)
+        files += len(kinds) - kinds.count(FOLDER)
+        size += sum(sizes)  # that of a folder is 0
+        room += sum([-(-one // BLOCK) for one in sizes]) * BLOCK
         if strict:
-            folded.extend(hash(_folded(m.path)) for m in block)
+            folded.extend(hash(_folded(path)) for path in paths)
             named.update(m.path for m in block if m.kind == FOLDER)
     _check_ratio(archive, size, limits)
     if strict:
