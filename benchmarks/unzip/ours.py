@@ -9,11 +9,11 @@ import ansible.module_utils
 
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
 
-from ansible.module_utils.lab.errors import LabError  # noqa: E402
-from ansible.module_utils.lab.unzip.plan import Request  # noqa: E402
-from ansible.module_utils.lab.unzip.sources import find_archives  # noqa: E402
-from ansible.module_utils.lab.unzip.task import run  # noqa: E402
-from ansible.module_utils.lab.unzip.worker import Modes  # noqa: E402
+from ansible.module_utils.lab.errors import LabError  # noqa: E402  by that path
+from ansible.module_utils.lab.unzip.plan import Request  # noqa: E402  by that path
+from ansible.module_utils.lab.unzip.sources import find_archives  # noqa: E402  by that path
+from ansible.module_utils.lab.unzip.task import run  # noqa: E402  by that path
+from ansible.module_utils.lab.unzip.worker import Modes  # noqa: E402  by that path
 
 
 def main() -> None:

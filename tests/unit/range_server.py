@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import socket
 import ssl
@@ -14,6 +15,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any
+
+import pytest
+from ansible.module_utils.lab.unzip import http_connection, http_ranges
+from ansible.module_utils.lab.unzip.http_asking import Patience
 
 S3_ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>{}</Message></Error>"
 CHANGED_AT = "Sat, 21 Nov 2026 10:00:00 GMT"
@@ -260,3 +265,16 @@ def serving(
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def closed(monkeypatch: pytest.MonkeyPatch, read: float) -> None:
+    """No proxy, credentials or trust of whoever runs the tests, no idle connections, and haste.
+
+    `read` is in seconds.
+    """
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name.startswith(("AWS_", "SSL_")):
+            monkeypatch.delenv(name)
+    haste = Patience(pause=0.01, longest_pause=0.05, connect=2.0, read=read)
+    monkeypatch.setattr(http_ranges, "PATIENCE", haste)
+    monkeypatch.setattr(http_connection, "_idle", {})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import struct
 import zipfile
 import zlib
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.lab.errors import LabError
 from ansible.module_utils.lab.unzip.directory import FOLDER, read_directory
+from ansible.module_utils.lab.unzip.engines import load_engine
 from ansible.module_utils.lab.unzip.limits import Limits, Rules, parse_limits
 from ansible.module_utils.lab.unzip.sources import find_archives
 
@@ -365,6 +368,34 @@ def test_member_too_large_for_one_piece(method: int, engine: str, tmp_path: Path
         made.writestr("last", b"y")
     unpack(tmp_path / "a.zip", tmp_path / "dest", engine=engine)
     assert contents(tmp_path / "dest") == {"small": b"x", "large": data, "last": b"y"}
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL])
+def test_large_member_where_files_cannot_be_mapped(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    (tmp_path / "a.zip").write_bytes(make_zip([Part(b"a", bytes(17 << 20))]))
+    unpack(tmp_path / "a.zip", tmp_path / "dest", limits=Limits(max_ratio=2000))
+    assert contents(tmp_path / "dest") == {"a": bytes(17 << 20)}
+
+
+@pytest.mark.skipif(
+    load_engine().inflate_into is None, reason="libdeflate is not here: no file is mapped"
+)
+def test_large_member_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr("mmap.mmap", None)
+    (tmp_path / "a.zip").write_bytes(make_zip([Part(b"a", bytes(17 << 20))]))
+    with pytest.raises(LabError, match="the disk is full"):
+        unpack(tmp_path / "a.zip", tmp_path / "dest", limits=Limits(max_ratio=2000))
+    assert not (tmp_path / "dest").exists()
 
 
 def test_large_member_that_lies_stops_at_its_size(tmp_path: Path) -> None:

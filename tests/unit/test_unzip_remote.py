@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.lab.errors import LabError
-from ansible.module_utils.lab.unzip import http_connection, http_ranges
+from ansible.module_utils.lab.unzip import http_ranges
 from ansible.module_utils.lab.unzip.http_asking import Patience
 from ansible.module_utils.lab.unzip.sources import Access, Archive, find_archives
 from ansible.module_utils.testing import patch_module_args
@@ -25,6 +25,7 @@ from .range_server import (
     RangeServer,
     Thing,
     change,
+    closed,
     cut,
     fine,
     hang_up,
@@ -36,17 +37,12 @@ from .range_server import (
 
 DATA = os.urandom(1 << 20)
 SECRET = "X-Amz-Signature=hush-hush"
-HASTE = Patience(pause=0.01, longest_pause=0.05, connect=2.0, read=0.3)
 
 
 @pytest.fixture(autouse=True)
 def closed_yard(monkeypatch: pytest.MonkeyPatch) -> None:
     """No proxy, no credentials and no region of whoever runs the tests; no idle connections."""
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy") or name.startswith("AWS_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setattr(http_ranges, "PATIENCE", HASTE)
-    monkeypatch.setattr(http_connection, "_idle", {})
+    closed(monkeypatch, read=0.3)
 
 
 @pytest.fixture

@@ -14,8 +14,6 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.lab.errors import LabError
-from ansible.module_utils.lab.unzip import http_connection, http_ranges
-from ansible.module_utils.lab.unzip.http_asking import Patience
 from ansible.module_utils.lab.unzip.task import run
 
 from .range_server import (
@@ -23,6 +21,7 @@ from .range_server import (
     RangeServer,
     Thing,
     change,
+    closed,
     cut,
     fine,
     hang_up,
@@ -33,7 +32,6 @@ from .range_server import (
 from .unzip_kit import Part, contents, make_zip, request, unpack
 
 SECRET = "token=hush-hush"
-HASTE = Patience(pause=0.01, longest_pause=0.05, connect=2.0, read=0.5)
 
 
 def parts(seed: int, count: int = 2000) -> list[Part]:
@@ -56,14 +54,10 @@ OTHER = make_zip(parts(2))
 
 @pytest.fixture(autouse=True)
 def closed_yard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
+    closed(monkeypatch, read=0.5)
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    monkeypatch.setattr(http_ranges, "PATIENCE", HASTE)
-    monkeypatch.setattr(http_connection, "_idle", {})
 
 
 @pytest.fixture

@@ -11,26 +11,21 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.lab.errors import LabError
-from ansible.module_utils.lab.unzip import http_connection, http_ranges
-from ansible.module_utils.lab.unzip.http_asking import Patience
+from ansible.module_utils.lab.unzip import http_connection
 from ansible.module_utils.lab.unzip.sources import Access, find_archives
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from .range_server import RangeServer, Thing, cut, hang_up, serving, status
+from .range_server import RangeServer, Thing, closed, cut, hang_up, serving, status
 
 DATA = os.urandom(300_000)
 
 
 @pytest.fixture(autouse=True)
 def closed_yard(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy") or name.startswith(("AWS_", "SSL_")):
-            monkeypatch.delenv(name)
-    monkeypatch.setattr(http_ranges, "PATIENCE", Patience(pause=0.01, connect=2.0, read=1.0))
-    monkeypatch.setattr(http_connection, "_idle", {})
+    closed(monkeypatch, read=1.0)
 
 
 @pytest.fixture(scope="module")

@@ -13,15 +13,14 @@ from typing import Any
 import boto3
 import pytest
 from ansible.module_utils.lab.errors import LabError
-from ansible.module_utils.lab.unzip import http_connection, http_ranges, s3_address
+from ansible.module_utils.lab.unzip import s3_address
 from ansible.module_utils.lab.unzip.http_answers import Pin
-from ansible.module_utils.lab.unzip.http_asking import Patience
 from ansible.module_utils.lab.unzip.sources import Access, Archive, find_archives
 from ansible.module_utils.lab.unzip.task import run
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from .range_server import S3_ERROR
+from .range_server import S3_ERROR, closed
 from .unzip_kit import Part, contents, make_zip, request, unpack
 
 DATA = os.urandom(1 << 18)
@@ -81,15 +80,11 @@ def served() -> Iterator[Moto]:
 
 @pytest.fixture(autouse=True)
 def closed_yard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy") or name.startswith("AWS_"):
-            monkeypatch.delenv(name)
+    closed(monkeypatch, read=2.0)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDHUSH")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush-hush")
-    monkeypatch.setattr(http_ranges, "PATIENCE", Patience(pause=0.01, connect=2.0, read=2.0))
-    monkeypatch.setattr(http_connection, "_idle", {})
     monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)
 
 

@@ -35,8 +35,6 @@ class Engine(Protocol):
 
     name: str
     streams: Any
-    maps: bool
-    """Whether `inflate_into` is to be had."""
 
     def attach(self, buffer: bytearray) -> None:
         """Read from this buffer from now on."""
@@ -47,8 +45,12 @@ class Engine(Protocol):
         The bytes are valid until the next call.
         """
 
-    def inflate_into(self, start: int, length: int, target: mmap.mmap) -> int:
-        """Fill all of `target` out of all of `length`; gives the CRC-32. BadDataError."""
+    @property
+    def inflate_into(self) -> Callable[[int, int, mmap.mmap], int] | None:
+        """Fill all of a mapping out of `length` from `start`; gives the CRC-32. BadDataError.
+
+        None where the library unpacks only into memory of its own.
+        """
 
     def stored(self, start: int, length: int) -> tuple[Bytes, int]:
         """Give the bytes as they are, and their CRC-32."""
@@ -57,7 +59,7 @@ class Engine(Protocol):
 class _Zlib:
     """zlib, or isal which offers the same calls."""
 
-    maps = False
+    inflate_into = None
 
     def __init__(self, name: str, module: Any) -> None:
         self.name = name
@@ -78,9 +80,6 @@ class _Zlib:
             raise BadDataError
         return data, self.streams.crc32(data)
 
-    def inflate_into(self, start: int, length: int, target: mmap.mmap) -> int:
-        raise NotImplementedError
-
     def stored(self, start: int, length: int) -> tuple[Bytes, int]:
         data = self._view[start : start + length]
         return data, self.streams.crc32(data)
@@ -90,7 +89,6 @@ class _Libdeflate:
     """libdeflate by ctypes, into one buffer that grows and is used again."""
 
     name = "libdeflate"
-    maps = True
 
     def __init__(self, library: ctypes.CDLL) -> None:
         pointer, length = ctypes.c_void_p, ctypes.c_size_t

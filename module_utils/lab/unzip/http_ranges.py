@@ -15,6 +15,7 @@ from .http_asking import Address, Asker, Patience, TroubleError
 
 PATIENCE = Patience()
 _PIECE = 1 << 18
+_JITTER = (0.75, 1.25)  # of a pause, so that workers do not ask all at once
 
 
 class Ranges:
@@ -111,7 +112,7 @@ class _Tries:
     def failed(self, trouble: TroubleError) -> None:
         """Pause; LabError if it was the last try."""
         self._failures += 1
-        pause = PATIENCE.pause * 2 ** (self._failures - 1) * random.uniform(0.75, 1.25)  # noqa: S311
+        pause = PATIENCE.pause * 2 ** (self._failures - 1) * random.uniform(*_JITTER)  # noqa: S311  no secret
         pause = min(max(pause, trouble.wait), PATIENCE.longest_pause)
         late = time.monotonic() + pause > self._until
         if late or self._failures >= PATIENCE.tries:

@@ -113,4 +113,4 @@ class ProgressFile:
                 os.rename(beside, self._path)  # noqa: PTH104 (mkstemp gives a str)
             except OSError:
                 with suppress(OSError):
-                    os.unlink(beside)  # noqa: PTH108
+                    os.unlink(beside)  # noqa: PTH108 (the same)

@@ -121,8 +121,8 @@ class Bucket:
     def _connect(self, region: str | None) -> Any:
         try:
             import boto3  # noqa: PLC0415  only s3:// needs it
-            import botocore.exceptions  # noqa: PLC0415
-            from botocore.config import Config  # noqa: PLC0415
+            import botocore.exceptions  # noqa: PLC0415  as boto3
+            from botocore.config import Config  # noqa: PLC0415  as boto3
         except ImportError:
             raise LabError(
                 f"src: s3://{self.name} needs boto3 on this host; install the package python3-boto3"

@@ -40,7 +40,6 @@ _OPEN_FOLDERS = 200
 _SHORTENED = 1 << 20  # bytes that a member may hold beyond what it declares, at most
 _O_CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _O_NEW = os.O_WRONLY | _O_CREATE
-_O_MAPPED = os.O_RDWR | _O_CREATE
 O_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # What begins a local header; what follows up to the name's length is as in the directory.
 _SIGNATURE = b"PK\x03\x04"
@@ -245,10 +244,10 @@ class Worker:
             member.method not in (STORED, DEFLATED)
             or start + member.packed > self._begin + self._filled
         ):
-            self._stream(member, start)
+            self._write_large(member, self._stream, start)
         elif max(member.size, member.packed) > ONE_SHOT:
-            if not (member.method == DEFLATED and self._engine.maps and self._map(member, start)):
-                self._stream(member, start)
+            mapped = member.method == DEFLATED and self._engine.inflate_into
+            self._write_large(member, self._map if mapped else self._stream, start)
         else:
             data, crc = self._unpack(member, start - self._begin)
             if crc != member.crc:
@@ -332,24 +331,13 @@ class Worker:
         self.files += 1
         self.bytes += len(data)
 
-    def _map(self, member: Member, start: int) -> bool:
-        """Unpack a large member in one call, into the file's own pages; False where that cannot be.
-
-        Room is taken first: a page of a file that the disk has no room for kills who writes to it.
-        """
-        fd = self._open(member, _O_MAPPED)
+    def _write_large(
+        self, member: Member, write: Callable[[int, Member, int], int], start: int
+    ) -> None:
+        """Make the file of a large member by `write`, which gives the CRC of what it wrote."""
+        fd = self._open(member, os.O_RDWR | _O_CREATE)
         try:
-            os.posix_fallocate(fd, 0, member.size)
-        except OSError as error:
-            os.close(fd)
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV):
-                raise
-            folder, _, name = member.path.rpartition("/")
-            os.unlink(name, dir_fd=self._folders[folder])
-            return False
-        try:
-            with mmap.mmap(fd, member.size) as pages:
-                crc = self._engine.inflate_into(start - self._begin, member.packed, pages)
+            crc = write(fd, member, start)
             if self._modes.owned:
                 os.fchown(fd, self._modes.uid, self._modes.gid)
         finally:
@@ -358,20 +346,33 @@ class Worker:
             raise self._damaged(member)
         self.files += 1
         self.bytes += member.size
-        return True
 
-    def _stream(self, member: Member, start: int) -> None:
-        """Write a large member piece by piece, its CRC taken along."""
-        fd = self._open(member)
-        try:
-            made, crc = write_through(fd, self._pieces(member, start), self._engine.streams)
-            if self._modes.owned:
-                os.fchown(fd, self._modes.uid, self._modes.gid)
-        finally:
-            os.close(fd)
+    def _map(self, fd: int, member: Member, start: int) -> int:
+        """Unpack in one call into the file's own pages, where it has such."""
+        inflate_into = self._engine.inflate_into
+        pages = _map_pages(fd, member.size)
+        if inflate_into is None or pages is None:
+            return self._stream(fd, member, start)
+        with pages:
+            return inflate_into(start - self._begin, member.packed, pages)
+
+    def _stream(self, fd: int, member: Member, start: int) -> int:
+        """Write piece by piece."""
+        made, crc = write_through(fd, self._pieces(member, start), self._engine.streams)
         if made != member.size:
             raise BadDataError
-        if crc != member.crc:
-            raise self._damaged(member)
-        self.files += 1
-        self.bytes += made
+        return crc
+
+
+def _map_pages(fd: int, size: int) -> mmap.mmap | None:
+    """Take room for `size` bytes and map them; None where the filesystem cannot.
+
+    Without room a page that is written to would kill the process; OSError when the disk is full.
+    """
+    try:
+        os.posix_fallocate(fd, 0, size)
+        return mmap.mmap(fd, size)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV):
+            return None
+        raise
