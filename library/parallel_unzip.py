@@ -308,7 +308,8 @@ ARGUMENTS: dict[str, Any] = {
     "progress_file": {"type": "path"},
 }
 _MOST_WORKERS = 256
-_REMOTE_FOR_CORE, _REMOTE_WORKERS = 4, 16
+_REMOTE_FOR_CORE = 4
+_REMOTE_WORKERS = 16
 _OCTAL = re.compile(r"0?[0-7]{3}")
 _OWNER_RWX = 0o700
 

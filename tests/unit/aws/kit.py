@@ -15,6 +15,8 @@ from ansible.module_utils.lab.aws.session import AwsError, Boto, explain
 from ansible.module_utils.lab.aws.things import Instance, Seen, Volume
 from ansible.module_utils.lab.aws.work import Work
 
+from sandbox.locks import MOTO_LOCK
+
 ROOT = Path(__file__).resolve().parents[3]
 VARS = ROOT / "roles/ec2_host/vars/main"
 IMAGES: dict[str, Any] = yaml.safe_load((VARS / "lab.yml").read_text())["__ec2_host_images"]
@@ -90,7 +92,10 @@ def boto() -> Boto:
 
 
 class Faulty:
-    """The AWS in memory, with a hook before each call and one after it; counts the calls."""
+    """The AWS in memory, with a hook before each call and one after it; counts the calls.
+
+    The code under test asks side by side, which moto's models do not bear.
+    """
 
     def __init__(self) -> None:
         self.inner = boto()
@@ -102,14 +107,16 @@ class Faulty:
     def call(self, service: str, operation: str, **params: Any) -> Mapping[str, Any]:
         self.before(operation, params)
         self.calls.append((operation, params))
-        answer: Mapping[str, Any] = self.inner.call(service, operation, **params)
+        with MOTO_LOCK:
+            answer: Mapping[str, Any] = self.inner.call(service, operation, **params)
         self.after(operation, params)
         return answer
 
     def pages(self, service: str, operation: str, key: str, **params: Any) -> list[Any]:
         self.before(operation, params)
         self.calls.append((operation, params))
-        found: list[Any] = self.inner.pages(service, operation, key, **params)
+        with MOTO_LOCK:
+            found: list[Any] = self.inner.pages(service, operation, key, **params)
         return found
 
     def writes(self) -> list[str]:
