@@ -8,8 +8,9 @@ DOCUMENTATION = r"""
 module: s3_mount
 short_description: Mount an S3 bucket as a folder that stays mounted
 description:
-  - Mounts a bucket with s3fs, proves that it can be listed and written, and keeps it mounted by
-    a systemd service over crashes, reboots, and stop and start of the instance.
+  - Mounts a bucket with s3fs, rclone or Mountpoint for Amazon S3, proves that it can be listed
+    and written, and keeps it mounted by a systemd service over crashes, reboots, and stop and
+    start of the instance.
   - The entry in C(/etc/fstab) (C(noauto)) is the one record of what is mounted and how, so that
     C(mount PATH) works by hand too. The service C(lab-s3@PATH.service) mounts it and mounts it
     again when s3fs ends; C(lab-s3-watch@PATH.service) sees a hang and keeps the cache's size.
@@ -103,6 +104,22 @@ options:
     description: Mount read-only.
     type: bool
     default: false
+  random_writes:
+    description:
+      - Whether programs append to files, change them in the middle or rename them. Only s3fs
+        does; without it new files can be written from end to end.
+    type: bool
+    default: true
+  backend:
+    description:
+      - The program that mounts. V(s3fs) reads and writes as programs are used to. V(rclone)
+        only reads here, and asks S3 far less often. V(mountpoint) is Mountpoint for Amazon S3,
+        which reads and writes new files; Debian has no package of it.
+      - V(auto) takes rclone with O(read_only) where it is installed, else Mountpoint, else s3fs,
+        and s3fs for all that writes; RV(backend_reason) says why.
+    type: str
+    choices: [s3fs, rclone, mountpoint, auto]
+    default: s3fs
   cache_dir:
     description:
       - A folder for whole files that were read, and for those being written. Unset, nothing is
@@ -115,17 +132,17 @@ options:
     type: str
   profile:
     description:
-      - A measured set of options. V(general) is for reading and writing beside others, V(read)
-        for data that nobody changes while it is mounted, V(write) for data that only this host
-        writes.
+      - A measured set of options of the backend. V(general) is for reading and writing beside
+        others, V(read) for data that nobody changes while it is mounted, V(write) for data that
+        only this host writes.
     type: str
     choices: [general, read, write]
     default: general
   options:
     description:
-      - More options of s3fs, as a mapping, a list or a string with commas. They override those of
-        O(profile); a value of V(false) in a mapping takes one away. What the installed version
-        does not know is refused.
+      - More options of the backend, as a mapping, a list or a string with commas; those of rclone
+        and Mountpoint without their dashes in front. They override those of O(profile); a value of
+        V(false) in a mapping takes one away. What the installed version does not know is refused.
     type: raw
   probe:
     description:
@@ -197,8 +214,18 @@ fstab:
   type: str
   returned: always
   sample: "my-lab-data /s3 fuse.s3fs noauto,_netdev,... 0 0"
-s3fs_version:
-  description: The version of s3fs, empty where it is not installed.
+backend:
+  description: The backend that mounts; empty where nothing is to be mounted.
+  type: str
+  returned: always
+  sample: rclone
+backend_reason:
+  description: Why it was taken.
+  type: str
+  returned: always
+  sample: only reading is asked for, and rclone asks S3 least often
+backend_version:
+  description: The version of its program, empty where it is not installed.
   type: str
   returned: always
   sample: "1.95"
@@ -219,8 +246,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.lab.errors import LabError
 from ansible.module_utils.lab.s3mount import bucket as s3
 from ansible.module_utils.lab.s3mount import credentials, host, names, wanted
+from ansible.module_utils.lab.s3mount.backends.asked import Owner, Version
+from ansible.module_utils.lab.s3mount.backends.choose import AUTO, BACKENDS, CHOICES, Choice, choose
 from ansible.module_utils.lab.s3mount.imds import InstanceMetadata
-from ansible.module_utils.lab.s3mount.options import NEWEST, Version
 from ansible.module_utils.lab.s3mount.plan import Action, Found, Plan, Wanted, make_plan
 from ansible.module_utils.lab.s3mount.probe import Health, State, probe
 
@@ -249,6 +277,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "umask": {"type": "str", "default": "0022"},
     "allow_other": {"type": "bool", "default": True},
     "read_only": {"type": "bool", "default": False},
+    "random_writes": {"type": "bool", "default": True},
+    "backend": {"type": "str", "choices": list(CHOICES), "default": "s3fs"},
     "cache_dir": {"type": "path"},
     "cache_size": {"type": "str"},
     "profile": {"type": "str", "choices": ["general", "read", "write"], "default": "general"},
@@ -258,7 +288,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-def find_owner(owner: str, group: str | None) -> wanted.Owner:
+def find_owner(owner: str, group: str | None) -> Owner:
     """Look the user and group up on the host."""
     try:
         user = pwd.getpwuid(int(owner)) if owner.isdecimal() else pwd.getpwnam(owner)
@@ -268,18 +298,18 @@ def find_owner(owner: str, group: str | None) -> wanted.Owner:
             raise LabError(f"There is no user {owner} on this host: make it first.") from None
         uid = gid = int(owner)
     if group is None:
-        return wanted.Owner(uid, gid)
+        return Owner(uid, gid)
     if group.isdecimal():
-        return wanted.Owner(uid, int(group))
+        return Owner(uid, int(group))
     try:
-        return wanted.Owner(uid, grp.getgrnam(group).gr_gid)
+        return Owner(uid, grp.getgrnam(group).gr_gid)
     except KeyError:
         raise LabError(f"There is no group {group} on this host: make it first.") from None
 
 
 @dataclass(frozen=True)
 class Remote:
-    """The bucket and how s3fs signs for it."""
+    """The bucket and how the mount signs for it."""
 
     bucket: s3.Bucket
     access: credentials.Access
@@ -291,7 +321,7 @@ class Run:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.params: dict[str, Any] = module.params
-        self.version = host.installed_version()
+        self.choice, self.version = self._choose()
         self.metadata = InstanceMetadata()
 
     def main(self) -> dict[str, Any]:
@@ -304,7 +334,7 @@ class Run:
             self._ask_bucket(remote, aim, found, plan)
         if self.module.check_mode:
             return result
-        worker = host.Host(aim)
+        worker = host.Host(aim, self.choice.backend)
         worker.apply(plan)
         if remote and Action.START in plan.actions:
             self._start(worker, remote)
@@ -321,31 +351,50 @@ class Run:
         host.require_systemd()
         if self.params["state"] in ("unmounted", "absent"):
             return Wanted(self.params["state"], path), None
-        version = self._version()
+        backend, version = self.choice.backend, self._version()
         bucket = wanted.bucket_of(self.params, self.metadata.region)
         access = wanted.access_of(self.params, credentials.environment_key)
-        if wanted.needs_role_name(access, version):
+        if backend.needs_role_name(access, version):
             access = credentials.Access(access.source, self.metadata.role_name())
         self.module.no_log_values.update({access.secret_key} - {""})
         owner = find_owner(self.params["owner"], self.params["group"])
-        aim = wanted.build(self.params, bucket, access, owner, version)
+        asked = wanted.asked_of(self.params, bucket, access, owner)
+        aim = wanted.build(
+            self.params["state"],
+            asked,
+            backend,
+            version,
+            timeout=int(self.params["timeout"]),
+            known=lambda: host.known_options(backend),
+        )
         files = {**aim.files, **host.programs()}
         return Wanted(aim.state, path, aim.entry, files), Remote(bucket, access)
 
+    def _choose(self) -> tuple[Choice, Version | None]:
+        """Take the backend asked for, or the best of those installed, and its version."""
+        name = self.params["backend"]
+        if self.params["state"] in ("unmounted", "absent"):
+            return Choice(BACKENDS["s3fs"], ""), None
+        found = {
+            backend.name: version
+            for backend in (BACKENDS.values() if name == AUTO else (BACKENDS[name],))
+            if (version := host.installed_version(backend))
+        }
+        choice = choose(name, self.params["read_only"], self.params["random_writes"], found)
+        return choice, found.get(choice.backend.name)
+
     def _version(self) -> Version:
+        backend = self.choice.backend
         if self.version is None and not self.module.check_mode:
-            raise LabError(
-                "s3fs is not installed on this host: install the package s3fs "
-                "(apt-get install s3fs), or use the role s3."
-            )
-        return self.version or NEWEST
+            raise LabError(f"{backend.program} is not installed on this host: {backend.install}")
+        return self.version or backend.newest
 
     def _ask_bucket(self, remote: Remote, aim: Wanted, found: Found, plan: Plan) -> None:
         """Fail with the reason if the bucket cannot be mounted; make a missing prefix."""
         if Action.START not in plan.actions and found.health.state is State.OK:
             return
         if self.version and Action.START in plan.actions:
-            for text in wanted.warnings_for(remote.access, self.version):
+            for text in self.choice.backend.warnings(remote.access, self.version):
                 self.module.warn(text)
         try:
             keys = credentials.find(remote.access, remote.bucket.name, self.metadata)
@@ -372,7 +421,7 @@ class Run:
         try:
             worker.start(float(self.params["timeout"]), write)
         except LabError as error:
-            known = wanted.warnings_for(remote.access, self._version())
+            known = self.choice.backend.warnings(remote.access, self._version())
             raise LabError(" ".join([str(error), *known])) from error
 
     def _recover(self, worker: host.Host) -> None:
@@ -395,7 +444,9 @@ class Run:
             "detail": found.health.detail,
             "healed": plan.healed,
             "fstab": after if aim.entry else ("" if aim.state == "absent" else before),
-            "s3fs_version": ".".join(map(str, self.version)) if self.version else "",
+            "backend": self.choice.backend.name if aim.entry else "",
+            "backend_reason": self.choice.reason,
+            "backend_version": ".".join(map(str, self.version)) if self.version else "",
             "unit": names.mount_unit(aim.path),
             "diff": [
                 {

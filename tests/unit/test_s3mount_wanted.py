@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from ansible.module_utils.lab.errors import LabError
 from ansible.module_utils.lab.s3mount import units, wanted
+from ansible.module_utils.lab.s3mount.backends.asked import Owner
+from ansible.module_utils.lab.s3mount.backends.s3fs import OLD_S3FS, S3fs
 from ansible.module_utils.lab.s3mount.bucket import Bucket
 from ansible.module_utils.lab.s3mount.credentials import Access
 from ansible.module_utils.lab.s3mount.names import key_file
@@ -25,7 +27,8 @@ ROLE = Access("instance_role")
 def line_of(access: Access = ROLE, version: tuple[int, int] = (1, 95), **params: Any) -> str:
     given = {**DEFAULTS, "region": "eu-west-1", **params}
     bucket = wanted.bucket_of(given, lambda: "none")
-    entry = wanted.build(given, bucket, access, wanted.Owner(1000, 1000), version).entry
+    asked = wanted.asked_of(given, bucket, access, Owner(1000, 1000))
+    entry = wanted.build("mounted", asked, S3fs(), version, timeout=60).entry
     assert entry is not None
     return str(entry.line())
 
@@ -156,13 +159,9 @@ def test_refuses_credentials(given: dict[str, Any], says: str) -> None:
 
 
 def test_keeps_the_secret_in_one_file_that_only_root_reads() -> None:
-    aim = wanted.build(
-        {**DEFAULTS, "endpoint": "http://h"},
-        Bucket("b-1", "r", "http://h"),
-        KEY,
-        wanted.Owner(0, 0),
-        (1, 95),
-    )
+    bucket = Bucket("b-1", "r", "http://h")
+    asked = wanted.asked_of({**DEFAULTS, "endpoint": "http://h"}, bucket, KEY, Owner(0, 0))
+    aim = wanted.build("mounted", asked, S3fs(), (1, 95), timeout=60)
     secret = {path for path, file in aim.files.items() if b"sec/ret" in file.content}
     assert secret == {key_file("/s3")}
     assert (aim.files[key_file("/s3")].content, aim.files[key_file("/s3")].mode) == (
@@ -184,9 +183,9 @@ def test_keeps_the_secret_in_one_file_that_only_root_reads() -> None:
 def test_old_s3fs_needs_the_roles_name_and_a_warning(
     access: Access, version: tuple[int, int], named: bool
 ) -> None:
-    assert wanted.needs_role_name(access, version) is named
+    assert S3fs().needs_role_name(access, version) is named
     old_role = access.source == "instance_role" and version == (1, 90)
-    assert wanted.warnings_for(access, version) == ([wanted.OLD_S3FS] if old_role else [])
+    assert S3fs().warnings(access, version) == ([OLD_S3FS] if old_role else [])
 
 
 def test_writes_units_that_read_by_themselves() -> None:

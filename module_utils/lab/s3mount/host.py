@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pkgutil
+import re
 import shutil
 import subprocess
 import time
@@ -13,18 +14,16 @@ from pathlib import Path
 
 from ..errors import LabError
 from . import fstab, keeper, mountpoint, names, unmount
-from .options import Version, parse_version
+from .backends.asked import Backend, Version
 from .plan import Action, File, Folder, Found, Plan, Wanted
 from .probe import Health, State, probe, use
 
 PROBE_DEADLINE = 10.0  # seconds
 _STOP_DEADLINE = 330.0  # the unit's TimeoutStopSec and a little
-# What s3fs says of itself whenever it starts.
-_GREETINGS = ("s3fs version", "Loaded mime", "init v", "-- ")
 _PROGRAMS = tuple(
     f"{name}.py"
     for name in (
-        *("__init__", "cache", "fstab", "keeper", "mountinfo"),
+        *("__init__", "cache", "fstab", "helper", "keeper", "mountinfo"),
         *("mountpoint", "names", "probe", "unmount"),
     )
 )
@@ -55,11 +54,22 @@ def run(argv: list[str], deadline: float) -> Ran:
     return Ran(done.returncode, f"{done.stdout}{done.stderr}")
 
 
-def installed_version(runner: Runner = run) -> Version | None:
-    """Give the version of s3fs, None where it is not installed."""
-    if shutil.which("s3fs") is None:
+def installed_version(backend: Backend, runner: Runner = run) -> Version | None:
+    """Give the version of a backend, None where it is not installed."""
+    if shutil.which(backend.program) is None:
         return None
-    return parse_version(runner(["s3fs", "--version"], 20.0).text)
+    return backend.version_of(runner([backend.program, "--version"], 20.0).text)
+
+
+def known_options(backend: Backend, runner: Runner = run) -> frozenset[str]:
+    """Ask a backend for the long options that it knows; empty where it is not installed."""
+    if shutil.which(backend.program) is None:
+        return frozenset()
+    asked = ["help", "flags"] if backend.program == "rclone" else ["--help"]
+    text = "".join(
+        runner([backend.program, *words], 20.0).text for words in (asked, ["mount", "--help"])
+    )
+    return frozenset(re.findall(r"(?<=--)[a-z0-9][a-z0-9-]*", text))
 
 
 def programs() -> dict[Path, File]:
@@ -95,7 +105,7 @@ def _own_files(path: str) -> list[Path]:
     return [
         names.UNIT_FOLDER / names.mount_unit(path),
         names.UNIT_FOLDER / names.watch_unit(path),
-        names.key_file(path),
+        *names.key_files(path),
     ]
 
 
@@ -113,8 +123,8 @@ def _read_fstab() -> str:
 def _matches(wanted: Wanted) -> bool:
     if wanted.entry is None:
         return False
-    keys = names.key_file(wanted.path)
-    if keys in wanted.files and _differs(keys, wanted.files[keys]):
+    keys = names.key_files(wanted.path)
+    if any(key in wanted.files and _differs(key, wanted.files[key]) for key in keys):
         return False
     try:
         made_with = names.mounted_record(wanted.path).read_text(encoding="utf-8")
@@ -145,8 +155,11 @@ def _folder(path: Path) -> Folder:
 class Host:
     """Carries out plans."""
 
-    def __init__(self, wanted: Wanted, runner: Runner = run) -> None:
+    def __init__(
+        self, wanted: Wanted, backend: Backend | None = None, runner: Runner = run
+    ) -> None:
         self.wanted = wanted
+        self.backend = backend
         self.path = wanted.path
         self.unit = names.mount_unit(wanted.path)
         self.run = runner
@@ -179,7 +192,8 @@ class Host:
         started = self.run(["systemctl", "start", self.unit], timeout + 90.0)
         try:
             if started.status != 0:
-                raise LabError(f"s3fs does not mount {self.path}. {self._log(since)}")
+                program = self.backend.program if self.backend else "mount"
+                raise LabError(f"{program} does not mount {self.path}. {self._log(since)}")
             answer = use(self.path, timeout, write)
             if not answer.done:
                 what = "listed" if answer.steps == 0 else "written"
@@ -211,7 +225,9 @@ class Host:
         lock_bare(self.path)
 
     def _log(self, since: float) -> str:
-        """Give the last lines of s3fs, `mount` and the keeper since a time in seconds."""
+        """Give the last lines of the backend, `mount` and the keeper since a time in seconds."""
+        own = (self.backend.program,) if self.backend else ()
+        greetings = self.backend.greetings if self.backend else ()
         argv = [
             "journalctl",
             "-u",
@@ -222,10 +238,10 @@ class Host:
             "--since",
             f"@{since:.0f}",
         ]
-        for program in ("s3fs", "mount", "python3"):
+        for program in (*own, "mount", "python3"):
             argv += ["-t", program]
         lines = self.run(argv, 20.0).text.strip().split("\n")
-        told = [line.strip() for line in lines if line and not line.startswith(_GREETINGS)]
+        told = [line.strip() for line in lines if line and not line.startswith(greetings)]
         return f"It says: {' | '.join(told[-3:])}" if told else "It says nothing."
 
     def _write_fstab(self, text: str) -> None:
@@ -237,8 +253,9 @@ class Host:
             if _differs(path, file):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write(path, file)
-        if names.key_file(self.path) not in self.wanted.files:
-            names.key_file(self.path).unlink(missing_ok=True)
+        for keys in names.key_files(self.path):
+            if keys not in self.wanted.files:
+                keys.unlink(missing_ok=True)
         self._systemctl("daemon-reload")
         self._systemctl("try-restart", names.watch_unit(self.path))
 
@@ -249,6 +266,8 @@ class Host:
             path.unlink(missing_ok=True)
         if not any(names.UNIT_FOLDER.glob("lab-s3@*.service")):
             shutil.rmtree(names.PROGRAM_FOLDER, ignore_errors=True)
+            for program in names.HELPED:
+                names.mount_helper(program).unlink(missing_ok=True)
         self._systemctl("daemon-reload")
 
     def _remove_folder(self) -> None:

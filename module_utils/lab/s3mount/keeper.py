@@ -31,7 +31,7 @@ _SETTLED = 0.6  # s3fs comes up before it asks the bucket, and goes away again i
 
 def settings_of(entry: fstab.Entry) -> str:
     """Write down what a mount was made with: its line and the state of its key file."""
-    keys = entry.option("passwd_file")
+    keys = entry.option("passwd_file") or entry.option("credentials")
     changed = Path(keys).stat().st_mtime_ns if keys and Path(keys).exists() else 0
     return f"{entry.line()}\n{changed}\n"
 
@@ -140,8 +140,9 @@ def _trim(entry: fstab.Entry) -> None:
         _make_private(Path(folder))
         if limit:
             trim(Path(folder), entry.source.partition(":")[0], int(limit))
-    elif scratch := entry.option("tmpdir"):
-        _make_private(Path(scratch))
+    # These keep their size themselves.
+    elif own := next(filter(None, map(entry.option, ("tmpdir", "cache-dir", "cache"))), None):
+        _make_private(Path(own))
 
 
 def _make_private(folder: Path) -> None:

@@ -8,6 +8,8 @@ UNIT_FOLDER = Path("/etc/systemd/system")
 RUN_FOLDER = Path("/run/lab-s3")
 KEYS_FOLDER = Path("/etc/lab/s3")
 PROGRAM_FOLDER = Path("/usr/local/lib/lab/s3mount")
+HELPER_FOLDER = Path("/usr/sbin")  # the one folder in which mount(8) looks for helpers
+HELPED = ("rclone", "mount-s3")
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.")
 
 
@@ -50,3 +52,18 @@ def key_file(path: str) -> Path:
     """Name the file that holds the access key of a mount, 0600 and root's."""
     # No backslash: FUSE takes one in an option for an escape of its own.
     return KEYS_FOLDER / f"{escape_path(path).replace(chr(92), '+')}.passwd"
+
+
+def credentials_file(path: str) -> Path:
+    """Name the same for the programs that read the format of AWS's own tools."""
+    return key_file(path).with_suffix(".credentials")
+
+
+def key_files(path: str) -> tuple[Path, ...]:
+    """Name every file that may hold the access key of a mount."""
+    return key_file(path), credentials_file(path)
+
+
+def mount_helper(program: str) -> Path:
+    """Name the file that mount(8) runs for the type fuse.PROGRAM; all mounts share it."""
+    return HELPER_FOLDER / f"mount.fuse.{program}"

@@ -4,35 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import LabError
 from . import names, units
+from .backends.asked import Asked, Backend, Owner, Version
 from .bucket import Bucket
 from .credentials import Access
-from .fstab import Entry
-from .options import (
-    Version,
-    check_options,
-    profile_options,
-    render,
-    user_options,
-)
+from .options import user_options
 from .plan import File, Wanted
 
-# Which version of s3fs asks the metadata service for the role's name with a token.
-_ROLE_WITH_TOKEN: Version = (1, 91)
-_REGION_OPTION: Version = (1, 96)
-_FREE_MB = "1024"  # what a cache leaves free on its disk
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-OLD_S3FS = (
-    "s3fs 1.90 (Debian 12, Ubuntu 22.04) does not work with an instance role on AWS where IMDSv2 "
-    "is required. What does: Debian 13, whose s3fs is 1.95, or an access key (access_key and "
-    "secret_key, or passwd_file)."
-)
 
 
 def bucket_of(params: dict[str, Any], find_region: Callable[[], str]) -> Bucket:
@@ -96,103 +80,54 @@ def parse_size(text: str) -> int:
     return int(found[1]) * _SIZES[found[2]]
 
 
-@dataclass(frozen=True)
-class Owner:
-    """Whom all files belong to, as numbers."""
-
-    uid: int
-    gid: int
+def asked_of(params: dict[str, Any], bucket: Bucket, access: Access, owner: Owner) -> Asked:
+    """Gather what a mount is to be; raises LabError for a value that is none."""
+    umask = str(params["umask"])
+    if not re.fullmatch(r"0?[0-7]{3}", umask):
+        raise LabError(f"umask {umask!r} is not octal: write three digits in quotes, as '0022'.")
+    cache_dir, size = str(params["cache_dir"] or ""), str(params["cache_size"] or "")
+    if size and not cache_dir:
+        raise LabError("cache_size is the size of cache_dir: give that too.")
+    if cache_dir and (not Path(cache_dir).is_absolute() or re.search(r"[,\\\s]", cache_dir)):
+        raise LabError(f"cache_dir {cache_dir!r} must be absolute, without blanks and commas.")
+    return Asked(
+        path=mount_path(params["path"]),
+        bucket=bucket,
+        access=access,
+        owner=owner,
+        umask=umask.zfill(4),
+        allow_other=bool(params["allow_other"]),
+        read_only=bool(params["read_only"]),
+        cache_dir=cache_dir,
+        cache_bytes=parse_size(size) if size else 0,
+        profile=str(params["profile"]),
+        options=user_options(params["options"]),
+    )
 
 
 def build(
-    params: dict[str, Any], bucket: Bucket, access: Access, owner: Owner, version: Version
+    state: str,
+    asked: Asked,
+    backend: Backend,
+    version: Version,
+    *,
+    timeout: int,
+    known: Callable[[], frozenset[str]] = frozenset,
 ) -> Wanted:
     """Make the fstab entry and the files of a mount; raises LabError for an option that is unknown.
 
-    `access.role` is the name that version 1.90 needs, else may be empty.
+    `timeout` is in seconds; `known` asks the installed program for its options.
     """
-    path = mount_path(params["path"])
-    own = user_options(params["options"])
-    check_options(own, version)
-    options: dict[str, str | None] = {
-        # The service mounts at boot, not this line. No nofail: noauto says as much, and
-        # mount.fuse of Debian 12 would hand it on to s3fs, which does not know it.
-        **dict.fromkeys(("noauto", "_netdev", "nosuid", "nodev"), ""),
-        **({"ro": ""} if params["read_only"] else {}),
-        **({"allow_other": ""} if params["allow_other"] else {}),
-        **_ownership(params["umask"], owner),
-        "fsname": _source(bucket),
-        "subtype": "s3fs",
-        "url": bucket.service,
-        ("region" if version >= _REGION_OPTION else "endpoint"): bucket.region,
-        **({"use_path_request_style": ""} if bucket.path_style else {}),
-        **_signing(access, path, version),
-        **_cache(params),
-        **profile_options(params["profile"], version),
-        **own,
-    }
-    cache = str(params["cache_dir"] or "")
-    timeout = int(params["timeout"])
+    backend.check(asked, version, known)
+    path = asked.path
     files = {
         names.UNIT_FOLDER / names.mount_unit(path): _text(
-            units.mount_unit_text(path, cache, timeout)
+            units.mount_unit_text(path, asked.cache_dir, timeout)
         ),
         names.UNIT_FOLDER / names.watch_unit(path): _text(units.watch_unit_text(path)),
+        **backend.files(asked),
     }
-    if access.access_key:
-        files[names.key_file(path)] = File(
-            f"{access.access_key}:{access.secret_key}\n".encode(), 0o600
-        )
-    entry = Entry(_source(bucket), path, "fuse.s3fs", render(options))
-    return Wanted(params["state"], path, entry, files)
-
-
-def _source(bucket: Bucket) -> str:
-    return f"{bucket.name}:/{bucket.prefix}" if bucket.prefix else bucket.name
-
-
-def _ownership(umask: str, owner: Owner) -> dict[str, str]:
-    if not re.fullmatch(r"0?[0-7]{3}", umask):
-        raise LabError(f"umask {umask!r} is not octal: write three digits in quotes, as '0022'.")
-    return {"uid": str(owner.uid), "gid": str(owner.gid), "umask": umask.zfill(4)}
-
-
-def _signing(access: Access, path: str, version: Version) -> dict[str, str]:
-    if access.source == "anonymous":
-        return {"public_bucket": "1"}
-    if access.source == "file":
-        return {"passwd_file": access.passwd_file}
-    if access.source == "instance_role":
-        named = access.role if access.role or version < _ROLE_WITH_TOKEN else "auto"
-        return {"iam_role": named}
-    return {"passwd_file": str(names.key_file(path))}
-
-
-def needs_role_name(access: Access, version: Version) -> bool:
-    """Tell whether the role must be named because this s3fs cannot ask for it with a token."""
-    return access.source == "instance_role" and not access.role and version < _ROLE_WITH_TOKEN
-
-
-def warnings_for(access: Access, version: Version) -> list[str]:
-    """Say what is known not to work before it is tried."""
-    return [OLD_S3FS] if access.source == "instance_role" and version < _ROLE_WITH_TOKEN else []
-
-
-def _cache(params: dict[str, Any]) -> dict[str, str]:
-    folder = str(params["cache_dir"] or "")
-    if not folder:
-        if params["cache_size"]:
-            raise LabError("cache_size is the size of cache_dir: give that too.")
-        return {}
-    if not Path(folder).is_absolute() or re.search(r"[,\\\s]", folder):
-        raise LabError(f"cache_dir {folder!r} must be absolute, without blanks and commas.")
-    options = {"tmpdir": folder, "ensure_diskfree": _FREE_MB}
-    if params["profile"] == "write":  # measured: a cache only slows writing down
-        return options
-    options["use_cache"] = folder
-    if params["cache_size"]:
-        options["x-lab-cache-bytes"] = str(parse_size(str(params["cache_size"])))
-    return options
+    return Wanted(state, path, backend.entry(asked, version), files)
 
 
 def _text(text: str) -> File:
