@@ -455,7 +455,8 @@ def test_directory_reads_what_pythons_zipfile_writes(tmp_path: Path) -> None:
     reader = archive.open()
     directory = read_directory(archive, reader, Limits(), Rules(Limits(), strict=True))
     reader.close()
-    ((first, second),) = directory.blocks()
+    (columns,) = directory.blocks()
+    first, second = columns.members()
     assert (first.path, first.size, first.crc, first.offset) == (
         "a/b.txt",
         5,

@@ -2,8 +2,8 @@
 
 A million members as Python objects would take half a gigabyte. So the directory
 stays as it lies in the archive, with two numbers for each member beside it (where
-its entry and where its data begin), and members are made of it a block at a time,
-by each process that needs them.
+its entry and where its data begin), and its columns are read a block at a time, by
+each process that needs them.
 
 Where two programs could read an archive differently, it is refused: what is written
 must not depend on who reads it.
@@ -16,11 +16,11 @@ import re
 import stat
 import struct
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from .ends import End, find_end
-from .extra import MAX32, NO_FIELDS, OTHER_PART, extra_fields, is_harmless, wide_values
+from .extra import MAX32, OTHER_PART, extra_fields, is_harmless, wide_values
 from .limits import Limits, Rules
 from .names import BadNameError, decode_name, plain_paths, safe_path
 from .refusal import refusal
@@ -54,8 +54,7 @@ _DIRECTORY_LIMIT = 1 << 30
 _BLOCK = 2048
 _UNIX_HOSTS = {3, 19}
 _ODD_FLAGS = ENCRYPTED | PATCHED | STRONG | MASKED
-_USUAL = (STORED, DEFLATED)
-_SLASH = ord("/")
+_USUAL = {STORED, DEFLATED}
 _PLAIN_KINDS = (0, stat.S_IFREG >> 12)
 _DOS_LABEL, _DOS_FOLDER = 0x08, 0x10
 _DOS_KINDS = _DOS_LABEL | _DOS_FOLDER
@@ -84,9 +83,29 @@ class Member(NamedTuple):
     at: int
 
 
-_new_member = tuple.__new__  # what Member() calls, without a second call of Python's
-_Parts = tuple[str, bytes, tuple[int, ...], int, int, int]
-"""Path, name, entry, offset, limit and position in the directory."""
+class Columns(NamedTuple):
+    """Some members that follow each other, a column for each field of `Member`, in its order."""
+
+    path: Sequence[str]
+    kind: Sequence[int]
+    name: Sequence[bytes]
+    flags: Sequence[int]
+    method: Sequence[int]
+    crc: Sequence[int]
+    packed: Sequence[int]
+    size: Sequence[int]
+    offset: Sequence[int]
+    limit: Sequence[int]
+    executable: Sequence[bool]
+    at: Sequence[int]
+
+    def members(self) -> Iterator[Member]:
+        """Go through the members themselves."""
+        return map(Member._make, zip(*self))
+
+
+_Fields = dict[int, list[bytes]]
+"""Contents of extra fields by their id."""
 
 
 class Directory:
@@ -107,64 +126,93 @@ class Directory:
         """Count the members."""
         return len(self._positions)
 
-    def blocks(self, first: int = 0, last: int | None = None) -> Iterator[list[Member]]:
-        """Make the members from `first` to before `last`, or all, some thousand at a time."""
+    def blocks(self, first: int = 0, last: int | None = None) -> Iterator[Columns]:
+        """Give the members from `first` to before `last`, or all, some thousand at a time."""
         end = len(self) if last is None else last
         for at in range(first, end, _BLOCK):
-            yield self.members(at, min(at + _BLOCK, end))
+            yield self.columns(at, min(at + _BLOCK, end))
 
-    def members(self, first: int, last: int) -> list[Member]:
-        """Make the members from `first` to before `last`; RefusalError for what is wrong."""
+    def columns(self, first: int, last: int) -> Columns:
+        """Give the members from `first` to before `last`; RefusalError for what is wrong.
+
+        What nearly all are is found out of whole columns; the rest is looked at one by one.
+        """
         data, positions = self.data, self._positions[first:last]
-        entries, names = [], []
-        fields: dict[int, dict[int, list[bytes]]] = {}
-        for at in positions:
-            entry = _ENTRY.unpack_from(data, at)
-            _, flags, method, _, packed, size, length, extras, comments, disk, _ = entry
-            begin = at + _CENTRAL_SIZE
-            extra = begin + length
-            if (
-                flags & _ODD_FLAGS
-                or comments
-                or disk
-                or method not in _USUAL
-                or MAX32 in (packed, size)
-                or (extras and not is_harmless(data, extra, extras))
-            ):
-                entry, fields[at] = self._checked(at, entry)
-            entries.append(entry)
-            names.append(data[begin:extra])
+        entries = [_ENTRY.unpack_from(data, at) for at in positions]
+        begins = [at + _CENTRAL_SIZE for at in positions]
+        names = [data[begin : begin + entry[6]] for begin, entry in zip(begins, entries)]
         paths = plain_paths(names, self._rules.limits)
-        if paths is None or fields:
-            paths = [
-                self._path_of(name, entry[1], fields.get(at, NO_FIELDS))
-                for name, entry, at in zip(names, entries, positions)
-            ]
+        if paths is None or not self._are_plain(begins, entries):
+            paths, entries = self._odd_ones(positions, names, entries)
+        hosts, flags, methods, crcs, packed, sizes, _, _, _, _, attributes = zip(*entries)
         offsets, limits = self.offsets[first:last], self.offsets[first + 1 : last + 1]
-        return self._made(zip(paths, names, entries, offsets, limits, positions))
+        self._check_overlaps(names, offsets, packed, limits)
+        kinds, runs = [FILE] * len(names), [False] * len(names)
+        marks = set(attributes)
+        if "" in paths or b"/\n" in b"\n".join((*names, b"")) or any(map(_is_marked, marks)):
+            kinds = [*map(self._kind, paths, names, sizes, hosts, attributes)]
+        if any(mark & _EXECUTABLE for mark in marks):
+            runs = [m & _EXECUTABLE != 0 and h in _UNIX_HOSTS for m, h in zip(attributes, hosts)]
+        return Columns(
+            paths,
+            kinds,
+            names,
+            flags,
+            methods,
+            crcs,
+            packed,
+            sizes,
+            offsets,
+            limits,
+            runs,
+            positions,
+        )
 
-    def _made(self, parts: Iterable[_Parts]) -> list[Member]:
-        """Make members of what is known of them, and refuse those that overlap the next."""
-        made = []
-        for path, name, entry, offset, limit, at in parts:
-            host, flags, method, crc, packed, size, length, _, _, _, attributes = entry
-            if offset + LOCAL_SIZE + length + packed > limit:
-                rule = "overlaps the bytes of another member or of the directory"
-                raise refusal(self._path, rule, member=name)
-            plain = not attributes & _DOS_KINDS and attributes >> 28 in _PLAIN_KINDS
-            kind = FILE
-            if not plain or name[-1] == _SLASH:
-                kind = self._kind(name, size, host, attributes)
-            if not path and kind != FOLDER:
-                raise refusal(self._path, "is a file that has the name of dest itself", member=name)
-            runs = attributes & _EXECUTABLE != 0 and host in _UNIX_HOSTS
-            known = (path, kind, name, flags, method, crc, packed, size, offset, limit, runs, at)
-            made.append(_new_member(Member, known))
-        return made
+    def _are_plain(self, begins: list[int], entries: list[tuple[int, ...]]) -> bool:
+        """Whether nothing about these entries wants a closer look, but their names."""
+        _, flags, methods, _, packed, sizes, lengths, extras, comments, disks, _ = zip(*entries)
+        return not (
+            any(flag & _ODD_FLAGS for flag in set(flags))
+            or not _USUAL.issuperset(methods)
+            or any(comments)
+            or any(disks)
+            or MAX32 in packed
+            or MAX32 in sizes
+        ) and (
+            not any(extras)
+            or all(
+                is_harmless(self.data, begin + length, extra)
+                for begin, length, extra in zip(begins, lengths, extras)
+            )
+        )
 
-    def _checked(
-        self, at: int, entry: tuple[int, ...]
-    ) -> tuple[tuple[int, ...], dict[int, list[bytes]]]:
+    def _odd_ones(
+        self, positions: array[int], names: list[bytes], entries: list[tuple[int, ...]]
+    ) -> tuple[list[str], list[tuple[int, ...]]]:
+        """Check entries one by one; gives their paths, and the entries with their true sizes."""
+        paths, wide = [], []
+        for at, name, entry in zip(positions, names, entries):
+            true, fields = self._checked(at, entry)
+            wide.append(true)
+            paths.append(self._path_of(name, entry[1], fields))
+        return paths, wide
+
+    def _check_overlaps(
+        self,
+        names: list[bytes],
+        offsets: Sequence[int],
+        packed: Sequence[int],
+        limits: Sequence[int],
+    ) -> None:
+        overlaps = [
+            offset + LOCAL_SIZE + len(name) + held > limit
+            for offset, name, held, limit in zip(offsets, names, packed, limits)
+        ]
+        if any(overlaps):
+            rule = "overlaps the bytes of another member or of the directory"
+            raise refusal(self._path, rule, member=names[overlaps.index(True)])
+
+    def _checked(self, at: int, entry: tuple[int, ...]) -> tuple[tuple[int, ...], _Fields]:
         """Check an odd entry; gives it with its sizes from the zip64 field, and its fields."""
         host, flags, method, crc, packed, size, names, extras, comments, disk, attributes = entry
         begin = at + _CENTRAL_SIZE
@@ -181,7 +229,7 @@ class Directory:
         wide = (host, flags, method, crc, packed, size, names, extras, comments, disk, attributes)
         return wide, fields
 
-    def _path_of(self, name: bytes, flags: int, fields: dict[int, list[bytes]]) -> str:
+    def _path_of(self, name: bytes, flags: int, fields: _Fields) -> str:
         rules = self._rules
         try:
             spelled = decode_name(name, flags, fields, rules.strict)
@@ -191,9 +239,11 @@ class Directory:
         except BadNameError as error:
             raise refusal(self._path, str(error), member=name) from None
 
-    def _kind(self, name: bytes, size: int, host: int, attributes: int) -> int:
+    def _kind(self, path: str, name: bytes, size: int, host: int, attributes: int) -> int:
         """File, folder or link; devices and contradictions are refused."""
         folder = name.endswith(b"/")
+        if not path and not folder:
+            raise refusal(self._path, "is a file that has the name of dest itself", member=name)
         dos = attributes & _DOS_KINDS if host in _DOS_HOSTS else 0
         kind = stat.S_IFMT(attributes >> 16)
         if kind == stat.S_IFLNK and self._rules.links and not folder:
@@ -273,6 +323,11 @@ def _wide_offset(path: str, data: bytes, at: int, names: int, extras: int) -> in
     name = data[begin : begin + names]
     fields = extra_fields(path, name, data[begin + names : begin + names + extras])
     return wide_values(path, name, fields, (size, packed, MAX32))[2]
+
+
+def _is_marked(attributes: int) -> bool:
+    """Whether attributes may mean anything but a file."""
+    return bool(attributes & _DOS_KINDS) or attributes >> 28 not in _PLAIN_KINDS
 
 
 def _check_kind(path: str, name: bytes, flags: int, method: int, disk: int) -> None:

@@ -90,7 +90,7 @@ class _Libdeflate:
 
     name = "libdeflate"
 
-    def __init__(self, library: ctypes.CDLL) -> None:
+    def __init__(self, library: ctypes.PyDLL) -> None:
         pointer, length = ctypes.c_void_p, ctypes.c_size_t
         library.libdeflate_alloc_decompressor.restype = pointer
         self._inflate = library.libdeflate_deflate_decompress_ex
@@ -169,7 +169,7 @@ def _load(name: str) -> Engine | None:
         module = _load_isal()
         return _Zlib(name, module) if module else None
     try:
-        return _Libdeflate(ctypes.CDLL(_LIBRARY))
+        return _Libdeflate(ctypes.PyDLL(_LIBRARY))
     except (OSError, AttributeError):
         return None
 

@@ -12,7 +12,6 @@ ZIP64 = 0x0001
 _FIELD = struct.Struct("<HH")
 _VALUE, _DISK = 8, 4  # bytes of a value of zip64, and of the number of a part
 OTHER_PART = ("lies on another part of a split archive", "join the parts first (zip -s 0)")
-NO_FIELDS: dict[int, list[bytes]] = {}
 # Times and owners as Info-ZIP (UT, Ux, ux), Windows (0x000a) and Java (0xcafe) write them.
 _HARMLESS = re.compile(
     rb"(?:UT\x05\x00.{5}|UT\x09\x00.{9}|UT\x0d\x00.{13}|Ux\x00\x00|Ux\x04\x00.{4}"

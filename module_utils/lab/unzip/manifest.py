@@ -82,9 +82,8 @@ class ListMaker:
         self, kinds: Iterable[int], sizes: Iterable[int], crcs: Iterable[int], paths: Iterable[str]
     ) -> None:
         """Append a line for each member."""
-        letters = map(_KINDS.__getitem__, kinds)
-        lines = map("%s\t%d\t%d\t%s\n".__mod__, zip(letters, sizes, crcs, paths))
-        text = "".join(lines).encode()
+        columns = zip(map(_KINDS.__getitem__, kinds), sizes, crcs, paths)
+        text = "".join([f"{kind}\t{n}\t{crc}\t{path}\n" for kind, n, crc, path in columns]).encode()
         self._sum.update(text)
         self._made.append(self._gzip.compress(text))
 

@@ -65,7 +65,7 @@ class Part:
         if self.found is None:
             return items(self.listed)
         blocks = self.found.directory.blocks()
-        return ((m.kind, m.size, m.crc, m.path) for block in blocks for m in block)
+        return (one for b in blocks for one in zip(b.kind, b.size, b.crc, b.path))
 
     @property
     def count(self) -> int:
@@ -81,14 +81,14 @@ class Part:
         if self.directory is not None:
             for first, last in self.runs():
                 for block in self.directory.blocks(first, last):
-                    yield from block
+                    yield from block.members()
 
     def altered(self) -> Iterator[str]:
         """List the paths of files that are to be replaced."""
         if self.directory is not None:
             for match in re.finditer(b"%c+" % REPLACE, self.todo):
                 for block in self.directory.blocks(*match.span()):
-                    yield from (member.path for member in block)
+                    yield from block.path
 
     @property
     def state(self) -> str:

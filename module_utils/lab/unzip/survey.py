@@ -63,15 +63,15 @@ def survey(archive: Archive, directory: Directory, limits: Limits, strict: bool)
     files = size = room = 0
     folded, named = array("q"), set[str]()
     for block in directory.blocks():
-        paths, kinds, _, _, _, crcs, _, sizes, *_ = zip(*block)
-        making.add(kinds, sizes, crcs, paths)
+        paths, kinds, sizes = block.path, block.kind, block.size
+        making.add(kinds, sizes, block.crc, paths)
         names.add(kinds, paths)
         files += len(kinds) - kinds.count(FOLDER)
         size += sum(sizes)  # that of a folder is 0
         room += sum([-(-one // BLOCK) for one in sizes]) * BLOCK
         if strict:
             folded.extend(hash(_folded(path)) for path in paths)
-            named.update(m.path for m in block if m.kind == FOLDER)
+            named.update(path for kind, path in zip(kinds, paths) if kind == FOLDER)
     _check_ratio(archive, size, limits)
     if strict:
         folded.extend(hash(_folded(path)) for path in names.folders - named)
@@ -98,7 +98,7 @@ def _folded(path: str) -> str:
 def _check_folded(archive: Archive, directory: Directory, twice: set[int]) -> None:
     """In strict mode, no names that some filesystem folds into one, nor a folder twice."""
     for block in directory.blocks() if twice else ():
-        for path in (member.path for member in block):
+        for path in block.path:
             above = [path[:at] for at, sign in enumerate(path) if sign == "/"]
             if any(hash(_folded(one)) in twice for one in (path, *above)):
                 raise refusal(

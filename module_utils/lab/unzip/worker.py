@@ -14,6 +14,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from .directory import (
     DEFLATED,
@@ -23,6 +24,7 @@ from .directory import (
     LINK,
     LOCAL_SIZE,
     STORED,
+    Columns,
     Directory,
     Member,
 )
@@ -137,10 +139,11 @@ class Worker:
         OSError where the disk refuses.
         """
         self._turn_to(source)
-        members = source.directory.members(first, last)
-        begin, end = members[0].offset, members[-1].limit
+        columns = source.directory.columns(first, last)
+        begin, end = columns.offset[0], columns.limit[-1]
         self._load(begin, end - begin if end - begin <= self._most else 0)
-        for member in self._extract_plain(source, members) if self._filled else members:
+        others = self._extract_plain(source, columns) if self._filled else columns.members()
+        for member in others:
             self._guarded(source, member, self._extract)
 
     def _guarded(self, source: Source, member: Member, extract: Callable[[Member], None]) -> None:
@@ -155,18 +158,38 @@ class Worker:
             rule = "has a name that dest's filesystem takes for another's (case or accents)"
             raise refusal(source.archive.path, rule, member=member.name) from None
 
-    def _extract_plain(self, source: Source, members: list[Member]) -> list[Member]:
-        """Extract the members that are as nearly all are, and give the others.
+    def _extract_plain(self, source: Source, columns: Columns) -> list[Member]:
+        """Extract the members that are as nearly all are, and give the others."""
+        plain, others = self._plain(source.directory.data, columns)
+        inflate, stored = self._engine.inflate, self._engine.stored
+        folders, modes = self._folders, [self._modes.of(False), self._modes.of(True)]
+        for member, start in plain:
+            path, _, _, _, method, crc, packed, size, _, _, runs, _ = member
+            try:
+                data, found = inflate(start, packed, size) if method else stored(start, packed)
+                if found != crc:
+                    raise self._damaged(Member._make(member))
+                folder, _, leaf = path.rpartition("/")
+                fd = os.open(leaf, _O_NEW, modes[runs], dir_fd=folders[folder])
+            except (BadDataError, FileExistsError):
+                others.append(Member._make(member))
+                continue
+            self._fill(fd, data)
+        return others
+
+    def _plain(
+        self, entries: bytes, columns: Columns
+    ) -> tuple[list[tuple[tuple[Any, ...], int]], list[Member]]:
+        """Tell plain members, each with where its data start in the buffer, from others.
 
         Plain is a file whose local header is what the directory says, which ends where the next
-        member begins, and that unpacks as it should. The speed of it all hangs on this loop.
+        member begins, and that is small. All of a range are looked at before the first is
+        unpacked: by turns they would push each other out of the processor's caches.
         """
         buffer, begin, filled = self._buffer, self._begin, self._filled
-        entries, folders, modes = source.directory.data, self._folders, self._modes
-        inflate, stored = self._engine.inflate, self._engine.stored
-        others = []
-        for member in members:
-            path, kind, name, flags, method, crc, packed, size, offset, limit, runs, at = member
+        plain, others = [], []
+        for member in zip(*columns):
+            _, kind, name, flags, method, _, packed, size, offset, limit, _, at = member
             head = offset - begin
             names = head + LOCAL_SIZE
             extra = names + len(name)
@@ -184,23 +207,10 @@ class Worker:
                 or (extras and not is_harmless(buffer, extra, extras))
                 or (method != DEFLATED and (method != STORED or packed != size))
             ):
-                others.append(member)
-                continue
-            try:
-                data, found = inflate(start, packed, size) if method else stored(start, packed)
-            except BadDataError:
-                others.append(member)
-                continue
-            if found != crc:
-                raise self._damaged(member)
-            folder, _, leaf = path.rpartition("/")
-            try:
-                fd = os.open(leaf, _O_NEW, modes.of(runs), dir_fd=folders[folder])
-            except FileExistsError:
-                others.append(member)
-                continue
-            self._fill(fd, data)
-        return others
+                others.append(Member._make(member))
+            else:
+                plain.append((member, start))
+        return plain, others
 
     def _turn_to(self, source: Source) -> None:
         # One archive is open at a time: a mount of a bucket keeps a copy of each open file.
