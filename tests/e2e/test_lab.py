@@ -91,6 +91,14 @@ def test_the_images_are_there(lab: Lab) -> None:
         assert int(found) == count
 
 
+def test_archives_unpack_straight_out_of_the_bucket(lab: Lab) -> None:
+    client(lab, "s3").create_bucket(Bucket="gpulab-e2e-of-another")
+    client(lab, "s3").put_object(Bucket="gpulab-e2e-of-another", Key="any.zip", Body=b"PK")
+    lab.play("tests/e2e/unpack_from_s3.yml", "-e", "other_bucket=gpulab-e2e-of-another")
+    client(lab, "s3").delete_object(Bucket="gpulab-e2e-of-another", Key="any.zip")
+    client(lab, "s3").delete_bucket(Bucket="gpulab-e2e-of-another")
+
+
 def test_again_changes_nothing(lab: Lab) -> None:
     run = lab.play("site.yml")
     lab.times["again"] = run.seconds
