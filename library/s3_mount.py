@@ -337,9 +337,11 @@ class Run:
         worker = host.Host(aim, self.choice.backend)
         worker.apply(plan)
         if remote and Action.START in plan.actions:
-            self._start(worker, remote)
+            self._start(worker)
         elif found.health.state is State.DEGRADED and plan.mounted_after:
             self._recover(worker)
+        elif not plan.changes:
+            return result
         after = probe(aim.path, host.PROBE_DEADLINE)
         return {**result, "state_after": str(after.state), "detail": after.detail}
 
@@ -354,6 +356,7 @@ class Run:
         backend, version = self.choice.backend, self._version()
         bucket = wanted.bucket_of(self.params, self.metadata.region)
         access = wanted.access_of(self.params, credentials.environment_key)
+        backend.refuse_metadata(access, version, self.metadata.wants_token)
         if backend.needs_role_name(access, version):
             access = credentials.Access(access.source, self.metadata.role_name())
         self.module.no_log_values.update({access.secret_key} - {""})
@@ -387,7 +390,8 @@ class Run:
         backend = self.choice.backend
         if self.version is None and not self.module.check_mode:
             raise LabError(f"{backend.program} is not installed on this host: {backend.install}")
-        return self.version or backend.newest
+        # Not installed, in check mode: what the next run would install.
+        return self.version or host.candidate_version(backend) or backend.newest
 
     def _ask_bucket(self, remote: Remote, aim: Wanted, found: Found, plan: Plan) -> None:
         """Fail with the reason if the bucket cannot be mounted; make a missing prefix."""
@@ -416,13 +420,9 @@ class Run:
         if not self.module.check_mode:
             client.make_prefix()
 
-    def _start(self, worker: host.Host, remote: Remote) -> None:
+    def _start(self, worker: host.Host) -> None:
         write = self.params["probe"] and not self.params["read_only"]
-        try:
-            worker.start(float(self.params["timeout"]), write)
-        except LabError as error:
-            known = self.choice.backend.warnings(remote.access, self._version())
-            raise LabError(" ".join([str(error), *known])) from error
+        worker.start(float(self.params["timeout"]), write)
 
     def _recover(self, worker: host.Host) -> None:
         health = worker.recover(float(self.params["timeout"]))

@@ -201,6 +201,18 @@ def test_says_that_there_is_no_role_or_no_service() -> None:
         InstanceMetadata(server.url).region()
 
 
+def test_says_that_the_role_cannot_be_taken() -> None:
+    pages = {
+        "/latest/api/token": "TOKEN",
+        "/latest/meta-data/iam/security-credentials/r": '{"Code": "AssumeRoleUnauthorizedAccess"}',
+    }
+    with (
+        serve(Server(pages=pages)) as server,
+        pytest.raises(LabError, match=r"may not take the role r \(AssumeRoleUnauthorizedAccess\)"),
+    ):
+        InstanceMetadata(server.url).credentials("r")
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.lab.s3mount import keeper, mountpoint, names, unmount
+from ansible.module_utils.lab.s3mount import cache, keeper, mountpoint, names, unmount
 from ansible.module_utils.lab.s3mount.cache import trim
 from ansible.module_utils.lab.s3mount.fstab import Entry
-from ansible.module_utils.lab.s3mount.probe import Health, State, ask, probe, use
+from ansible.module_utils.lab.s3mount.probe import PROBE_PREFIX, Health, State, ask, probe, use
+from ansible.module_utils.lab.s3mount.probe import _steps as steps_of_probe
 
 
 def steps_then(action: str) -> Iterator[None]:
@@ -46,6 +46,30 @@ def test_never_waits_for_a_child_beyond_the_deadline() -> None:
     before = time.monotonic()
     ask(lambda: steps_then("hang"), 0.2)
     assert time.monotonic() - before < 0.5
+
+
+def test_tells_a_name_that_nobody_made_from_one_that_seems_to_exist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ask(lambda: steps_of_probe(str(tmp_path), remote=True), 5).done
+    # s3fs whose keys are refused shows whatever it is asked for as an empty file.
+    monkeypatch.setattr("secrets.token_hex", lambda _: "seems")
+    (tmp_path / f"{PROBE_PREFIX}seems").touch()
+    answer = ask(lambda: steps_of_probe(str(tmp_path), remote=True), 5)
+    assert (answer.steps, answer.errno) == (1, errno.EACCES)
+
+
+@pytest.mark.parametrize(
+    ("health", "refused"),
+    [
+        (Health(State.DEGRADED, "EACCES: Permission denied"), True),
+        (Health(State.DEGRADED, "EIO: Input/output error"), True),
+        (Health(State.DEGRADED, "no answer within the deadline"), False),
+        (Health(State.DEAD, "EIO"), False),
+    ],
+)
+def test_tells_a_refusal_from_silence(health: Health, refused: bool) -> None:
+    assert health.refused is refused
 
 
 def test_knows_from_the_table_what_is_no_bucket(tmp_path: Path) -> None:
@@ -89,6 +113,35 @@ def test_never_trims_a_file_that_is_open(tmp_path: Path) -> None:
     assert (held.exists(), free.exists()) == (True, False)
 
 
+def test_trims_what_the_disk_has_no_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = fill(tmp_path, "old", 64, 1000), fill(tmp_path, "new", 64, 2000)
+    monkeypatch.setattr(cache, "_free", lambda _: 900 << 10)
+    assert cache.trim(tmp_path, "b", 0, room=900 << 10) == 0
+    assert cache.trim(tmp_path, "b", 1 << 30, room=960 << 10) == 64 << 10
+    assert [path.exists() for path in (old, new)] == [False, True]
+
+
+CACHE_OPTIONS = ("tmpdir=/var/c", "ensure_diskfree=300", "parallel_count=16", "multipart_size=16")
+
+
+def test_says_that_the_disk_is_too_full_to_mount(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = Entry("b", "/s3", "fuse.s3fs", CACHE_OPTIONS)
+    assert cache.room_needed(entry) == 556 << 20
+    newer = Entry("b", "/s3", "fuse.s3fs", ("tmpdir=/c", "max_thread_count=8", "multipart_size=8"))
+    assert cache.room_needed(newer) == 64 << 20
+    monkeypatch.setattr(cache, "_free", lambda _: 556 << 20)
+    assert cache.too_full(entry) == ""
+    monkeypatch.setattr(cache, "_free", lambda _: (556 << 20) - 1)
+    assert cache.too_full(entry) == (
+        "the disk of its cache /var/c has 555 MiB free and s3fs needs 556: remove files there, or "
+        "choose another cache_dir"
+    )
+    assert cache.too_full(Entry("b", "/s3", "fuse.s3fs", ("ro",))) == ""
+    assert cache.too_full(Entry("b", "/s3", "fuse.rclone", CACHE_OPTIONS)) == ""
+
+
 def test_trims_nothing_where_there_is_no_cache(tmp_path: Path) -> None:
     assert trim(tmp_path / "none", "b", 1) == 0
 
@@ -108,28 +161,6 @@ def test_locks_and_unlocks_a_folder(tmp_path: Path) -> None:
     folder.rmdir()
 
 
-def test_kills_only_a_daemon_that_stays_silent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(names, "RUN_FOLDER", tmp_path / "run")
-    killed: list[str] = []
-    watcher = keeper.Watcher("/s3", killed.append)
-    ok, hung, degraded = Health(State.OK), Health(State.HUNG), Health(State.DEGRADED, "EIO")
-    for health in (ok, hung, hung, ok, hung, degraded, Health(State.ABSENT), hung, hung):
-        watcher.look(health)
-    for _ in range(5):
-        watcher.look(Health(State.STACKED))
-    assert killed == []
-    watcher.look(hung)
-    watcher.look(hung)
-    watcher.look(hung)
-    assert killed == ["/s3"]
-    watcher.look(degraded)
-    assert watcher.unwell
-    seen = json.loads((tmp_path / "run/s3.json").read_text())
-    assert (seen["state"], seen["detail"]) == ("degraded", "EIO")
-
-
 def test_settings_change_with_the_line_and_with_the_key(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     entry = Entry("b", "/s3", "fuse.s3fs", ("noauto", f"passwd_file={keys}"))
@@ -139,6 +170,24 @@ def test_settings_change_with_the_line_and_with_the_key(tmp_path: Path) -> None:
     os.utime(keys, ns=(1, 1))
     assert len({without, with_key, keeper.settings_of(entry)}) == 3
     assert keeper.settings_of(entry) == keeper.settings_of(entry)
+
+
+def test_keys_are_changed_by_their_file_and_not_by_the_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "RUN_FOLDER", tmp_path)
+    monkeypatch.setattr(keeper, "FSTAB", tmp_path / "fstab")
+    keys = tmp_path / "keys"
+    keys.write_text("K:s")
+    entry = Entry("b", "/s3", "fuse.s3fs", (f"passwd_file={keys}",))
+    keeper.FSTAB.write_text(entry.line() + "\n")
+    assert not keeper.keys_changed("/s3")  # nothing is mounted
+    names.mounted_record("/s3").write_text(keeper.settings_of(entry))
+    assert not keeper.keys_changed("/s3")
+    keeper.FSTAB.write_text(Entry("b", "/s3", "fuse.s3fs", (f"passwd_file={keys}", "ro")).line())
+    assert not keeper.keys_changed("/s3")
+    os.utime(keys, ns=(1, 1))
+    assert keeper.keys_changed("/s3")
 
 
 def test_runs_a_program_within_its_deadline() -> None:

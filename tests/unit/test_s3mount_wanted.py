@@ -180,12 +180,39 @@ def test_keeps_the_secret_in_one_file_that_only_root_reads() -> None:
         (KEY, (1, 90), False),
     ],
 )
-def test_old_s3fs_needs_the_roles_name_and_a_warning(
+def test_old_s3fs_needs_the_roles_name(
     access: Access, version: tuple[int, int], named: bool
 ) -> None:
     assert S3fs().needs_role_name(access, version) is named
-    old_role = access.source == "instance_role" and version == (1, 90)
-    assert S3fs().warnings(access, version) == ([OLD_S3FS] if old_role else [])
+
+
+@pytest.mark.parametrize(
+    ("access", "version", "required", "refused"),
+    [
+        (ROLE, (1, 90), True, True),
+        (Access("instance_role", "r"), (1, 90), True, True),
+        (ROLE, (1, 90), False, False),
+        (ROLE, (1, 91), True, False),
+        (KEY, (1, 90), True, False),
+    ],
+)
+def test_old_s3fs_is_refused_where_only_imdsv2_answers(
+    access: Access, version: tuple[int, int], required: bool, refused: bool
+) -> None:
+    said = ""
+    try:
+        S3fs().refuse_metadata(access, version, lambda: required)
+    except LabError as error:
+        said = str(error)
+    assert said == (OLD_S3FS if refused else "")
+
+
+def test_the_metadata_service_is_not_asked_where_nothing_hangs_on_it() -> None:
+    def never() -> bool:
+        raise AssertionError
+
+    S3fs().refuse_metadata(KEY, (1, 90), never)
+    S3fs().refuse_metadata(ROLE, (1, 95), never)
 
 
 def test_writes_units_that_read_by_themselves() -> None:
@@ -195,6 +222,7 @@ def test_writes_units_that_read_by_themselves() -> None:
     assert "settle --deadline 30" in text
     assert r"After=network-online.target data-my\x20s3.mount" in text
     assert "ExecStop=/usr/bin/python3 -m s3mount.keeper release --daemon ${MAINPID}" in text
+    assert "OOMScoreAdjust=-900" in text
     assert "RequiresMountsFor" not in units.mount_unit_text("/s3", "", 30)
     assert "PartOf=lab-s3@s3.service" in units.watch_unit_text("/s3")
     assert "50%%" in units.watch_unit_text("/50%")

@@ -118,11 +118,15 @@ def _refusal(error: HTTPError) -> _Refusal:
     named = re.search(r"expecting '([^']+)'|<Region>([^<]+)</Region>", body)
     if named and not region:
         region = named[1] or named[2]
-    date = error.headers.get("Date", "")
-    skew = (
-        round((datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds()) if date else None
-    )
+    skew = _skew(error.headers.get("Date", ""))
     return _Refusal(error.code, code[1] if code else f"HTTP {error.code}", region, skew)
+
+
+def _skew(date: str) -> int | None:
+    try:
+        return round((datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds())
+    except (TypeError, ValueError):  # none, or none that names its zone
+        return None
 
 
 def _unreachable(bucket: Bucket, error: Exception, wait: float) -> str:

@@ -8,6 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from .fstab import Entry
+
+_MIB = 1 << 20
 _BLOCK = 512  # the unit of st_blocks, whatever the file system's own
 
 
@@ -18,15 +21,38 @@ class _Cached:
     path: Path
 
 
-def trim(folder: Path, bucket: str, limit: int) -> int:
+def room_needed(entry: Entry) -> int:
+    """Give the bytes that s3fs wants free on the disk of its cache: it does not start with less."""
+    parts = entry.option("parallel_count") or entry.option("max_thread_count") or "10"
+    size = entry.option("multipart_size") or "10"
+    return (int(entry.option("ensure_diskfree") or 0) + int(parts) * int(size)) * _MIB
+
+
+def too_full(entry: Entry) -> str:
+    """Say in one sentence that the disk of the cache is too full to mount; empty if it is not."""
+    folder = entry.option("tmpdir")
+    if entry.fstype != "fuse.s3fs" or not folder:
+        return ""
+    free, needed = _free(Path(folder)), room_needed(entry)
+    if free >= needed:
+        return ""
+    return (
+        f"the disk of its cache {folder} has {free // _MIB} MiB free and s3fs needs "
+        f"{-(-needed // _MIB)}: remove files there, or choose another cache_dir"
+    )
+
+
+def trim(folder: Path, bucket: str, limit: int, room: int = 0) -> int:
     """Remove the files that were not used for longest until `limit` bytes hold the rest.
 
-    A file that a process has open stays, as does one whose upload may be
+    More goes where less than `room` bytes are free on the disk; a limit of 0 is
+    none. A file that a process has open stays, as does one whose upload may be
     pending: s3fs keeps it open. Returns the bytes removed.
     """
     root = folder / bucket
     files = sorted(_files(root), key=lambda file: file.used_at)
-    excess = sum(file.size for file in files) - limit
+    over = sum(file.size for file in files) - limit if limit else 0
+    excess = max(over, room - _free(folder))
     if excess <= 0:
         return 0
     held = _open_files()
@@ -41,6 +67,14 @@ def trim(folder: Path, bucket: str, limit: int) -> int:
         file.path.unlink(missing_ok=True)
         removed += file.size
     return removed
+
+
+def _free(folder: Path) -> int:
+    """Give the free bytes of the disk that a folder is on, or will be."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
 
 
 def _files(root: Path) -> Iterator[_Cached]:

@@ -13,19 +13,32 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import LabError
-from . import fstab, keeper, mountpoint, names, unmount
+from . import (
+    cache,
+    folders,
+    fstab,
+    helper,
+    keeper,
+    metadata,
+    mountinfo,
+    mountpoint,
+    names,
+    status,
+    unmount,
+    wait,
+    watch,
+)
+from . import probe as probe_module
 from .backends.asked import Backend, Version
 from .plan import Action, File, Folder, Found, Plan, Wanted
 from .probe import Health, State, probe, use
 
 PROBE_DEADLINE = 10.0  # seconds
 _STOP_DEADLINE = 330.0  # the unit's TimeoutStopSec and a little
-_PROGRAMS = tuple(
-    f"{name}.py"
-    for name in (
-        *("__init__", "cache", "fstab", "helper", "keeper", "mountinfo"),
-        *("mountpoint", "names", "probe", "unmount"),
-    )
+# Named by import, as Ansible ships what is imported and nothing else.
+_PROGRAMS = (
+    *(cache, folders, fstab, helper, keeper, metadata, mountinfo, mountpoint, names),
+    *(probe_module, status, unmount, wait, watch),
 )
 Runner = Callable[[list[str], float], "Ran"]
 
@@ -61,6 +74,15 @@ def installed_version(backend: Backend, runner: Runner = run) -> Version | None:
     return backend.version_of(runner([backend.program, "--version"], 20.0).text)
 
 
+def candidate_version(backend: Backend, runner: Runner = run) -> Version | None:
+    """Give the version that the host's packages would install, None where they hold none."""
+    if shutil.which("apt-cache") is None:
+        return None
+    told = runner(["apt-cache", "policy", backend.program], 20.0).text
+    found = re.search(r"Candidate: (?:\d+:)?(\d+)\.(\d+)", told)
+    return (int(found[1]), int(found[2])) if found else None
+
+
 def known_options(backend: Backend, runner: Runner = run) -> frozenset[str]:
     """Ask a backend for the long options that it knows; empty where it is not installed."""
     if shutil.which(backend.program) is None:
@@ -75,7 +97,7 @@ def known_options(backend: Backend, runner: Runner = run) -> frozenset[str]:
 def programs() -> dict[Path, File]:
     """Give the files of the keeper: the sources of this very package."""
     files = {}
-    for name in _PROGRAMS:
+    for name in ("__init__.py", *(f"{m.__name__.rpartition('.')[2]}.py" for m in _PROGRAMS)):
         source = pkgutil.get_data(__package__ or "", name)
         if source is None:
             raise LabError(f"The source of {name} is not to be found beside the module.")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.error import HTTPError, URLError
-from urllib.request import ProxyHandler, Request, build_opener
+from typing import TypeVar
+from urllib.error import HTTPError
 
 from ..errors import LabError
+from . import metadata
 from .sigv4 import Credentials
 
-ADDRESS = "http://169.254.169.254"
 _NOT_FOUND = 404
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class InstanceMetadata:
     nothing answers or the instance has no role.
     """
 
-    address: str = ADDRESS
+    address: str = metadata.ADDRESS
     timeout: float = 3.0
 
     def region(self) -> str:
@@ -32,34 +35,39 @@ class InstanceMetadata:
 
     def role_name(self) -> str:
         """Name the role of the instance's profile."""
-        return self._get("iam/security-credentials/").splitlines()[0].strip()
+        return self._get(metadata.ROLES).splitlines()[0].strip()
 
     def credentials(self, role: str) -> Credentials:
         """Fetch the temporary credentials of a role."""
-        answer = json.loads(self._get(f"iam/security-credentials/{role}"))
-        return Credentials(answer["AccessKeyId"], answer["SecretAccessKey"], answer["Token"])
+        text = self._get(f"{metadata.ROLES}{role}")
+        try:
+            answer = json.loads(text)
+            return Credentials(answer["AccessKeyId"], answer["SecretAccessKey"], answer["Token"])
+        except (ValueError, LookupError):
+            found = re.search(r'"Code"\s*:\s*"(\w+)"', text)
+            raise LabError(
+                f"The instance may not take the role {role} ({found[1] if found else 'no code'}): "
+                "its trust policy must allow ec2.amazonaws.com to assume it."
+            ) from None
+
+    def wants_token(self) -> bool:
+        """Tell whether the service refuses whoever asks without a token (HttpTokens=required)."""
+        return self._told(lambda: metadata.wants_token(self.address, self.timeout))
 
     def _get(self, path: str) -> str:
-        token = self._ask("PUT", "api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "60"})
-        return self._ask("GET", f"meta-data/{path}", {"X-aws-ec2-metadata-token": token})
+        return self._told(lambda: metadata.get(path, self.address, self.timeout))
 
-    def _ask(self, method: str, path: str, headers: dict[str, str]) -> str:
-        request = Request(  # noqa: S310 - the address is a constant, http by its nature
-            f"{self.address}/latest/{path}", method=method, headers=headers
-        )
-        # A proxy in the environment would see the credentials and cannot reach the service.
-        opener = build_opener(ProxyHandler({}))
+    def _told(self, ask: Callable[[], T]) -> T:
         try:
-            with opener.open(request, timeout=self.timeout) as answer:
-                return str(answer.read().decode())
+            return ask()
         except HTTPError as error:
-            if error.code == _NOT_FOUND and "iam/" in path:
+            if error.code == _NOT_FOUND and "iam/" in error.url:
                 raise LabError(
                     "The instance has no role: attach an instance profile to it, "
                     "or give access_key and secret_key, or a passwd_file."
                 ) from error
             raise LabError(f"The instance metadata service answers {error.code}.") from error
-        except (URLError, OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException) as error:
             raise LabError(
                 f"No instance metadata service answers at {self.address}: without one give "
                 "the region, and access_key and secret_key or a passwd_file."

@@ -7,24 +7,16 @@ program reads it, so that a line mended by hand counts too.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
-from . import fstab, mountpoint, names, unmount
-from .cache import trim
+from . import cache, fstab, mountpoint, names, unmount, wait, watch
+from .folders import make_private
 from .probe import Health, State, probe
 
 FSTAB = Path("/etc/fstab")
-_BETWEEN_PROBES = 1.0  # seconds
-# A daemon is killed only when it was silent so often: what is open is lost with it, and a
-# host that computes at its limit is slow, not hung.
-_SILENCES = 3
-_BETWEEN_BUCKET_PROBES = 300.0  # each costs a handful of requests
-_BETWEEN_TRIMS = 60.0
+_WAIT = 30.0  # seconds for the endpoint and the credentials
 _DEADLINE = 4.0
 _SETTLED = 0.6  # s3fs comes up before it asks the bucket, and goes away again if refused
 
@@ -37,14 +29,20 @@ def settings_of(entry: fstab.Entry) -> str:
 
 
 def prepare(path: str) -> None:
-    """Clear what is left of an earlier mount, lock the folder, make room in the cache."""
+    """Clear what is left of an earlier mount, lock the folder, make room in the cache, wait.
+
+    Raises SystemExit where the mount cannot be made yet; systemd tries again.
+    """
     entry = _entry(path)
     unmount.detach(path)
-    _make_private(names.RUN_FOLDER)
+    make_private(names.RUN_FOLDER)
     names.state_record(path).unlink(missing_ok=True)
     Path(path).mkdir(parents=True, exist_ok=True)
     mountpoint.lock(Path(path))
-    _trim(entry)
+    trim(path)
+    lacking = cache.too_full(entry) or wait.wait(entry, _WAIT)
+    if lacking:
+        raise SystemExit(f"{path} cannot be mounted now: {lacking}.")
     names.mounted_record(path).write_text(settings_of(entry), encoding="utf-8")
 
 
@@ -68,63 +66,19 @@ def clean(path: str) -> None:
     names.state_record(path).unlink(missing_ok=True)
 
 
-def watch(path: str) -> None:
-    """Look after the mount for ever: report changes, kill a daemon that hangs, trim the cache."""
-    bucket_at = trim_at = 0.0
-    watcher = Watcher(path)
-    while True:
-        now = time.monotonic()
-        remote = now - bucket_at >= _BETWEEN_BUCKET_PROBES or watcher.unwell
-        if remote:
-            bucket_at = now
-        watcher.look(probe(path, _DEADLINE, remote=remote))
-        if now - trim_at >= _BETWEEN_TRIMS:
-            trim_at = now
-            _trim(_entry(path))
-        time.sleep(_BETWEEN_PROBES)
+def look_after(path: str) -> None:
+    """Watch the mount for ever."""
+    watch.watch(path, keys_changed, trim)
 
 
-class Watcher:
-    """Remembers what was seen last and decides when the daemon must be killed."""
-
-    def __init__(self, path: str, kill: Callable[[str], None] | None = None) -> None:
-        self.path = path
-        self.kill = kill or kill_daemon
-        self.last = Health(State.ABSENT)
-        self.broken = 0
-
-    @property
-    def unwell(self) -> bool:
-        """Tell whether the bucket should be asked again soon."""
-        return self.last.state is State.DEGRADED
-
-    def look(self, health: Health) -> None:
-        """Take in one probe."""
-        if health != self.last:
-            sys.stdout.write(f"{self.path}: {health.state} {health.detail}".rstrip() + "\n")
-            sys.stdout.flush()
-            _write_state(self.path, health)
-        self.last = health
-        # Not for a second mount over it: the daemon is well, and killing it would lose files.
-        self.broken = self.broken + 1 if health.state in (State.HUNG, State.DEAD) else 0
-        if self.broken >= _SILENCES:
-            self.broken = 0
-            self.kill(self.path)
-
-
-def kill_daemon(path: str) -> None:
-    """Kill what hangs: systemd then mounts anew."""
-    sys.stdout.write(f"{path}: the daemon is killed, systemd mounts anew\n")
-    sys.stdout.flush()
-    unmount.run(["systemctl", "kill", "--signal=KILL", names.mount_unit(path)], 30.0)
-
-
-def _write_state(path: str, health: Health) -> None:
-    _make_private(names.RUN_FOLDER)
-    seen = {"state": health.state, "detail": health.detail, "since": datetime.now(UTC).isoformat()}
-    fresh = names.state_record(path).with_suffix(".new")
-    fresh.write_text(json.dumps(seen) + "\n", encoding="utf-8")
-    fresh.replace(names.state_record(path))
+def keys_changed(path: str) -> bool:
+    """Tell whether the keys of a mount were changed since it was made."""
+    record = names.mounted_record(path)
+    if not record.exists():
+        return False
+    made_with, now = record.read_text(encoding="utf-8"), settings_of(_entry(path))
+    # Not the line: `state: present` writes a new one and leaves the mount alone.
+    return made_with.splitlines()[-1:] != now.splitlines()[-1:]
 
 
 def _entry(path: str) -> fstab.Entry:
@@ -134,21 +88,17 @@ def _entry(path: str) -> fstab.Entry:
     return entry
 
 
-def _trim(entry: fstab.Entry) -> None:
+def trim(path: str) -> None:
+    """Keep the cache of a mount within its size, and its disk from filling up."""
+    entry = _entry(path)
     folder, limit = entry.option("use_cache"), entry.option("x-lab-cache-bytes")
     if folder:
-        _make_private(Path(folder))
-        if limit:
-            trim(Path(folder), entry.source.partition(":")[0], int(limit))
+        make_private(Path(folder))
+        bucket = entry.source.partition(":")[0]
+        cache.trim(Path(folder), bucket, int(limit or 0), cache.room_needed(entry))
     # These keep their size themselves.
     elif own := next(filter(None, map(entry.option, ("tmpdir", "cache-dir", "cache"))), None):
-        _make_private(Path(own))
-
-
-def _make_private(folder: Path) -> None:
-    if not folder.is_dir():
-        folder.mkdir(parents=True)
-        folder.chmod(0o700)
+        make_private(Path(own))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -168,7 +118,8 @@ def main(argv: list[str] | None = None) -> int:
     elif given.command == "release":
         unmount.release(given.path, int(given.daemon or 0))
     else:
-        {"prepare": prepare, "clean": clean, "watch": watch}[given.command](given.path)
+        commands = {"prepare": prepare, "clean": clean, "watch": look_after}
+        commands[given.command](given.path)
     return 0
 
 

@@ -20,6 +20,7 @@ from enum import StrEnum
 
 from .mountinfo import Mount, mounts_at
 
+_REFUSALS = ("EACCES", "EPERM", "EIO")  # the last is what rclone says
 _DAEMON_GONE = (errno.ENOTCONN, errno.ECONNABORTED)
 PROBE_PREFIX = ".lab-s3-probe-"
 
@@ -43,6 +44,11 @@ class Health:
     state: State
     detail: str = ""
     source: str = ""
+
+    @property
+    def refused(self) -> bool:
+        """Tell whether the bucket answers, and refuses."""
+        return self.state is State.DEGRADED and self.detail.startswith(_REFUSALS)
 
     @property
     def broken(self) -> bool:
@@ -85,8 +91,13 @@ def _steps(path: str, remote: bool) -> Iterator[None]:
     os.statvfs(path)  # answered by the daemon alone, never from a cache
     yield
     if remote:
-        with suppress(FileNotFoundError):
+        try:
             os.lstat(f"{path}/{PROBE_PREFIX}{secrets.token_hex(8)}")
+        except FileNotFoundError:
+            pass
+        else:
+            # s3fs whose keys are refused shows whatever it is asked for as an empty file.
+            raise PermissionError(errno.EACCES, "the bucket refuses the keys of the mount")
     yield
 
 

@@ -25,7 +25,9 @@ ExecStartPost={keeper} settle --deadline {timeout} {path}
 ExecStop={keeper} release --daemon ${{MAINPID}} {path}
 ExecStopPost={keeper} clean {path}
 Restart=always
-RestartSec=1
+RestartSec=500ms
+# A program of the user that eats the memory goes before what keeps their files.
+OOMScoreAdjust=-900
 # Files that are still open are uploaded before the daemon ends.
 KillMode=mixed
 TimeoutStartSec={start_timeout}
@@ -46,7 +48,8 @@ After={unit}
 Environment=PYTHONPATH={programs}
 ExecStart={keeper} watch {path}
 Restart=always
-RestartSec=5
+RestartSec=1
+OOMScoreAdjust=-900
 """
 
 

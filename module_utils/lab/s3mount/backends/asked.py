@@ -74,6 +74,15 @@ class Backend(ABC):
         del access, version
         return False
 
+    def refuse_metadata(
+        self, access: Access, version: Version, wants_token: Callable[[], bool]
+    ) -> None:
+        """Raise LabError where the program cannot get the role's credentials here.
+
+        `wants_token` asks whether the metadata service takes version 2 alone.
+        """
+        del access, version, wants_token
+
     def warnings(self, access: Access, version: Version) -> list[str]:
         """Say what is known not to work before it is tried."""
         del access, version

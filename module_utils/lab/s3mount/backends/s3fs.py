@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from ...errors import LabError
 from .. import names
 from ..credentials import Access
 from ..fstab import Entry
@@ -17,9 +18,9 @@ _ROLE_WITH_TOKEN: Version = (1, 91)
 _REGION_OPTION: Version = (1, 96)
 _FREE_MB = "1024"  # what a cache leaves free on its disk
 OLD_S3FS = (
-    "s3fs 1.90 (Debian 12, Ubuntu 22.04) does not work with an instance role on AWS where IMDSv2 "
-    "is required. What does: Debian 13, whose s3fs is 1.95, or an access key (access_key and "
-    "secret_key, or passwd_file)."
+    "s3fs 1.90 (Debian 12, Ubuntu 22.04) cannot use the role of an instance that requires IMDSv2, "
+    "as this one does. What can: Debian 13, whose s3fs is 1.95; backend: rclone with read_only; or "
+    "an access key (access_key and secret_key, or passwd_file)."
 )
 
 
@@ -73,10 +74,12 @@ class S3fs(Backend):
         """Tell whether this s3fs cannot ask for the role with a token."""
         return access.source == "instance_role" and not access.role and version < _ROLE_WITH_TOKEN
 
-    def warnings(self, access: Access, version: Version) -> list[str]:
-        """Say that 1.90 and a required IMDSv2 do not go together."""
-        old = access.source == "instance_role" and version < _ROLE_WITH_TOKEN
-        return [OLD_S3FS] if old else []
+    def refuse_metadata(
+        self, access: Access, version: Version, wants_token: Callable[[], bool]
+    ) -> None:
+        """Refuse 1.90 with a role where IMDSv2 is required: it asks for the role in vain."""
+        if access.source == "instance_role" and version < _ROLE_WITH_TOKEN and wants_token():
+            raise LabError(OLD_S3FS)
 
     def _signing(self, asked: Asked, version: Version) -> dict[str, str]:
         access = asked.access
