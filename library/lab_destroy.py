@@ -71,10 +71,11 @@ kept:
 """
 
 import os
+from datetime import UTC, datetime
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.lab.aws import destroy, environment
+from ansible.module_utils.lab.aws import destroy, environment, spent
 from ansible.module_utils.lab.aws import module as common
 from ansible.module_utils.lab.aws import plan as plans
 from ansible.module_utils.lab.aws.clock import Clock
@@ -106,6 +107,9 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     if answer["changed"] and not check_mode:
         with lock(spec.state_dir):
             destroy.carry_out(aws, steps, Clock())
+            gone = [instance.id for instance in there.instances]
+            known = spent.close(spent.read(spec.state_dir), gone, datetime.now(UTC))
+            spent.save(spec.state_dir, known)
             for path in stale:
                 path.unlink(missing_ok=True)
             destroy.prove(wish, names, destroy.look(aws, names, bucket))

@@ -89,10 +89,11 @@ lab_warnings:
 """
 
 import os
+from datetime import UTC, datetime
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.lab.aws import apply, environment, preflight, seen
+from ansible.module_utils.lab.aws import apply, environment, keys, preflight, seen, spent
 from ansible.module_utils.lab.aws import module as common
 from ansible.module_utils.lab.aws import plan as plans
 from ansible.module_utils.lab.aws.clock import Clock
@@ -113,6 +114,8 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         decided = common.decide(params, spec)
         answer = _planned(decided)
         work = Work(decided.aws, decided.target, decided.there)
+        keys.prepare(spec.state_dir)
+        spent.save(spec.state_dir, preflight.runs(decided.target, decided.there))
         try:
             apply.carry_out(work, decided.steps)
         except LabError as error:
@@ -124,6 +127,7 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
             decided.target.bucket,
             users_own=decided.target.users_bucket,
         )
+        spent.save(spec.state_dir, preflight.runs(decided.target, there))
         answer["host"] = preflight.summary(decided.target, there)
         return answer
 
@@ -151,7 +155,9 @@ def switch_off(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     changed = host.state not in ("stopped", "stopping")
     if host.state != "stopped" and not check_mode:
         with lock(spec.state_dir):
-            stop(aws, host, Clock())
+            host_then = stop(aws, host, Clock())
+            known = spent.update(spent.read(spec.state_dir), host, None, datetime.now(UTC))
+            spent.save(spec.state_dir, spent.update(known, host_then, None, datetime.now(UTC)))
     return {
         "changed": changed,
         "host": {"name": spec.name, "instance_id": host.id, "state": "stopped"},

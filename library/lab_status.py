@@ -17,8 +17,12 @@ options:
     type: str
     required: true
   prices:
-    description: The dated price table.
+    description: The dated price table, used where AWS's own price list cannot be asked.
     type: dict
+    required: true
+  labs_dir:
+    description: The folder on the controller with a folder for each lab.
+    type: path
     required: true
 attributes:
   check_mode:
@@ -35,16 +39,17 @@ EXAMPLES = r"""
   lab_status:
     region: us-east-1
     prices: "{{ __ec2_host_prices }}"
+    labs_dir: .lab
   register: status
 """
 
 RETURN = r"""
 hosts:
-  description: One entry a host. Money in US dollars, C(so_far) since the last start.
+  description: One entry a host, or a lab that has none. Money in US dollars.
   returned: always
   type: list
   elements: dict
-  sample: [{"lab": "lab", "state": "running", "up_hours": 1.5, "so_far": 0.82}]
+  sample: [{"lab": "lab", "state": "running", "up_hours": 1.5, "stopped_month": 12.8}]
 table:
   description: The same as lines of text.
   returned: always
@@ -56,9 +61,10 @@ table:
 import os
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.lab.aws import environment, status
+from ansible.module_utils.lab.aws import environment, prices, spent, status
 from ansible.module_utils.lab.aws.session import Boto
 from ansible.module_utils.lab.errors import LabError
 
@@ -69,18 +75,27 @@ def main() -> None:
         argument_spec={
             "region": {"type": "str", "required": True},
             "prices": {"type": "dict", "required": True},
+            "labs_dir": {"type": "path", "required": True},
         },
         supports_check_mode=True,
     )
-    region, prices = module.params["region"], module.params["prices"]
+    region, folder = module.params["region"], Path(module.params["labs_dir"])
     try:
         aws = Boto(region)
         environment.check(aws.endpoints, aws.access_key, os.environ)
-        instances, volumes = status.look(aws)
+        found = status.look(aws)
+        types = [host.type for host in found.instances]
+        table = prices.current(aws, module.params["prices"], region, types)
     except LabError as error:
         module.fail_json(msg=str(error))
-    rows = status.lines(instances, volumes, prices, region, datetime.now(UTC))
-    module.exit_json(changed=False, hosts=[asdict(row) for row in rows], table=status.table(rows))
+    now = datetime.now(UTC)
+    rates = status.Rates(table, region, now, lambda lab: spent.read(folder / lab))
+    rows = status.lines(found, rates)
+    module.exit_json(
+        changed=False,
+        hosts=[asdict(row) for row in rows],
+        table=[*status.table(rows), *status.footer(rows, rates)],
+    )
 
 
 if __name__ == "__main__":

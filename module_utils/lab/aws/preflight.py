@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from ..errors import LabError
-from . import caller, environment, image, keys, places, quota, refusals, seen
+from . import caller, environment, image, keys, places, quota, refusals, seen, spent
 from .findings import Findings
 from .image import Image
 from .names import Names
-from .prices import Price, price
+from .prices import Held, Price, current, price
 from .session import Aws, side_by_side
 from .things import Seen, Subnet
 from .variables import Spec
@@ -32,6 +33,7 @@ class Target:
     subnets: tuple[Subnet, ...]
     vpc_id: str
     price: Price
+    gb_month: float = 0.0
     warnings: tuple[str, ...] = ()
 
     @property
@@ -72,6 +74,7 @@ def check(
             "type": lambda: image.instance_type(aws, spec.instance_type),
             "image": lambda: image.look(aws, spec, inputs.images),
             "quota": lambda: quota.look(aws, spec.instance_type),
+            "prices": lambda: current(aws, inputs.prices, spec.region, [spec.instance_type]),
         }
     )
     there: Seen = found["seen"]
@@ -100,7 +103,11 @@ def check(
             "lab_allowed_cidrs opens the host to the whole internet (0.0.0.0/0): a key is still"
             " needed, but name your own networks where you can"
         )
-    disk = spec.root_gb + (data.size if (data := there.data()) else spec.data_gb)
+    held = Held(
+        disk_gb=spec.root_gb + (data.size if (data := there.data()) else spec.data_gb),
+        snapshot_gb=sum(snapshot.size for snapshot in there.snapshots),
+        addresses=len(there.addresses),
+    )
     target = Target(
         spec=spec,
         names=names,
@@ -112,7 +119,8 @@ def check(
         image=found["image"] if isinstance(found["image"], Image) else None,
         subnets=subnets,
         vpc_id=host.vpc_id if host else subnets[0].vpc_id,
-        price=price(inputs.prices, spec.region, spec.instance_type, disk),
+        price=price(found["prices"], spec.region, spec.instance_type, held),
+        gb_month=float(found["prices"]["gp3_gb_month"]),
         warnings=tuple(findings.warnings),
     )
     return target, there, key
@@ -127,9 +135,20 @@ def _region(inputs: Inputs) -> None:
         )
 
 
+def runs(target: Target, there: Seen) -> tuple[spent.Run, ...]:
+    """Return when the host ran, as earlier runs have kept it and as AWS tells it now."""
+    kept = spent.read(target.spec.state_dir)
+    return spent.update(kept, there.host(target.names), target.price.host_hour, _now())
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 def summary(target: Target, there: Seen) -> dict[str, Any]:
     """Return what the playbooks tell the user and hand to the next steps."""
     host, data = there.host(target.names), there.data()
+    so_far = spent.this_month(runs(target, there), there.volumes, target.gb_month, _now())
     return {
         "name": target.spec.name,
         "region": target.spec.region,
@@ -149,4 +168,6 @@ def summary(target: Target, there: Seen) -> dict[str, Any]:
         "price_stopped_month": round(target.price.stopped_month, 2),
         "price_text": f"{target.price.running} while running, {target.price.stopped} while stopped"
         f" ({target.price.note})",
+        "spent_month": round(so_far.dollars, 2),
+        "spent_text": so_far.text,
     }

@@ -18,6 +18,7 @@ from .things import (
     Role,
     Rule,
     Seen,
+    Snapshot,
     Subnet,
     Volume,
 )
@@ -49,6 +50,8 @@ def look(aws: Aws, names: Names, bucket: str, users_own: bool) -> Seen:
             "role": lambda: _role(aws, names.role),
             "profile": lambda: _profile(aws, names.role),
             "bucket": lambda: look_at_bucket(aws, bucket, details=not users_own),
+            "snapshots": lambda: snapshots(aws, names.filters()),
+            "addresses": lambda: addresses(aws, names.filters()),
         }
     )
     seen = Seen(**found)
@@ -94,6 +97,7 @@ def read_instance(raw: Mapping[str, Any]) -> Instance:
         hop_limit=int(metadata.get("HttpPutResponseHopLimit", 0)),
         root_volume=disks.get(raw.get("RootDeviceName", ""), ""),
         spot=raw.get("InstanceLifecycle") == "spot",
+        stopped_because=raw.get("StateTransitionReason") or "",
     )
 
 
@@ -114,7 +118,29 @@ def _volume(raw: Mapping[str, Any]) -> Volume:
         kind=raw.get("VolumeType", "gp3"),
         attached_to=at.get("InstanceId", ""),
         attachment=at.get("State", ""),
+        created=raw.get("CreateTime"),
     )
+
+
+def snapshots(aws: Aws, filters: list[dict[str, Any]]) -> tuple[Snapshot, ...]:
+    """Return this account's own snapshots that the filters let through."""
+    found = aws.pages("ec2", "DescribeSnapshots", "Snapshots", OwnerIds=["self"], Filters=filters)
+    return tuple(
+        Snapshot(
+            id=raw["SnapshotId"],
+            size=int(raw["VolumeSize"]),
+            tags=read_tags(raw.get("Tags")),
+            created=raw.get("StartTime"),
+            state=raw.get("State", "completed"),
+        )
+        for raw in found
+    )
+
+
+def addresses(aws: Aws, filters: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Return the Elastic IP addresses that the filters let through."""
+    found = aws.call("ec2", "DescribeAddresses", Filters=filters)["Addresses"]
+    return tuple(sorted(raw["AllocationId"] for raw in found if raw.get("AllocationId")))
 
 
 def groups(aws: Aws, names: Names) -> tuple[Group, ...]:

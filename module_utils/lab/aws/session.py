@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import Any, Protocol
 
 from ..errors import LabError
+from .environment import is_loopback
 
 SERVICES = ("sts", "ec2", "iam", "s3", "ssm", "service-quotas")
+# Made when they are first called, with the one region in which AWS has them ("": the lab's).
+# The price list and the bill are told where they can be had, so nobody waits long for them.
+LATER = {"scheduler": "", "budgets": "us-east-1", "ce": "us-east-1", "pricing": "us-east-1"}
+IMPATIENT = ("ce", "pricing")
 
 CREDENTIALS = {
     "AuthFailure",
@@ -102,7 +108,10 @@ class Boto:
             self._credentials = session.get_credentials()
             # boto3's own typing wants each service's name as a literal.
             make: Callable[..., Any] = session.client
+            self._make, self._config = make, config
             self._clients = {name: make(name, config=config) for name in SERVICES}
+            # boto3's sessions are not for several threads at once.
+            self._making = Lock()
         except BotoCoreError as error:
             raise LabError(f"boto3 cannot be set up: {error}") from error
 
@@ -125,7 +134,7 @@ class Boto:
 
     def pages(self, service: str, operation: str, key: str, **params: Any) -> list[Any]:
         """Make a call that answers in pages and return all items under `key`."""
-        pager = self._clients[service].get_paginator(_snake(operation))
+        pager = self._client(service).get_paginator(_snake(operation))
 
         def walk() -> list[Any]:
             return [item for page in pager.paginate(**params) for item in page.get(key, [])]
@@ -134,7 +143,26 @@ class Boto:
         return found
 
     def _method(self, service: str, operation: str) -> Any:
-        return getattr(self._clients[service], _snake(operation))
+        return getattr(self._client(service), _snake(operation))
+
+    def _client(self, service: str) -> Any:
+        """Return a client, made now where it is a rare one. Raises LabError."""
+        with self._making:
+            if service not in self._clients:
+                client = self._make(
+                    service,
+                    region_name=LATER[service] or self.region,
+                    config=self._config.merge(_quick()) if service in IMPATIENT else self._config,
+                )
+                here, there = self.endpoints["ec2"], str(client.meta.endpoint_url)
+                if is_loopback(here) != is_loopback(there):
+                    raise LabError(
+                        f"{service} is called at {there}, but ec2 at {here}: unset every"
+                        " AWS_ENDPOINT_URL* for AWS, or run `eval"
+                        ' "$(python -m sandbox env)"` for the sandbox'
+                    )
+                self._clients[service] = client
+            return self._clients[service]
 
     @staticmethod
     def _guard(service: str, operation: str, work: Callable[[], Any]) -> Any:
@@ -158,6 +186,12 @@ class Boto:
                 f"{service}:{operation} got no answer: {error}. See that the network (or the"
                 " sandbox: `python -m sandbox status`) is up and run the same command again",
             ) from error
+
+
+def _quick() -> Any:
+    from botocore.config import Config  # noqa: PLC0415 - see above
+
+    return Config(connect_timeout=3, read_timeout=6, retries={"total_max_attempts": 1})
 
 
 NO_CREDENTIALS = (

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from . import seen
 from .names import PROJECT
-from .prices import price
+from .prices import Held, price
 from .session import Aws, side_by_side
-from .things import Instance, Volume
+from .spent import Run, Spent, this_month, update
+from .things import Instance, Snapshot, Volume
 
-HEAD = ("LAB", "HOST", "STATE", "TYPE", "ADDRESS", "UP", "SO FAR", "STOPPED", "DISKS", "BUCKET")
+HEAD = (
+    "LAB", "HOST", "STATE", "TYPE", "ADDRESS", "UP", "RUNNING", "THIS MONTH", "STOPPED", "DISKS",
+    "BUCKET",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,8 @@ class Line:
     type: str
     address: str
     up_hours: float
-    so_far: float | None
+    hour: float | None
+    spent: Spent
     stopped_month: float
     disks_gb: int
     volumes: tuple[str, ...]
@@ -35,7 +40,8 @@ class Line:
     def cells(self) -> tuple[str, ...]:
         """Return the line as the table shows it."""
         running = self.state == "running"
-        money = "?" if self.so_far is None else f"${self.so_far:.2f}"
+        hour = "?" if self.hour is None else f"${self.hour:.3f}/h"
+        least = "" if self.spent.whole else ">= "
         return (
             self.lab,
             self.host or "-",
@@ -43,71 +49,128 @@ class Line:
             self.type or "-",
             self.address or "-",
             span(self.up_hours) if running else "-",
-            money if running else "-",
+            hour if self.host else "-",
+            f"{least}${self.spent.dollars:.2f}",
             f"${self.stopped_month:.2f}/month",
             f"{self.disks_gb} GB",
             self.bucket or "-",
         )
 
 
-def look(aws: Aws) -> tuple[tuple[Instance, ...], tuple[Volume, ...]]:
-    """Find every host and volume of every lab in the region. Raises AwsError."""
+@dataclass(frozen=True)
+class Found:
+    """Everything of every lab in the region that is paid for by the month."""
+
+    instances: tuple[Instance, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    snapshots: tuple[Snapshot, ...] = ()
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How it is priced: the table, the region, the moment, and what earlier runs have kept."""
+
+    prices: Mapping[str, Any]
+    region: str
+    now: datetime
+    runs: Callable[[str], Sequence[Run]] = lambda _lab: ()
+
+
+def look(aws: Aws) -> Found:
+    """Find every host, volume and snapshot of every lab in the region. Raises AwsError."""
     ours = [{"Name": "tag:Project", "Values": [PROJECT]}]
-    found = side_by_side(
-        {
-            "instances": lambda: seen.instances(aws, ours),
-            "volumes": lambda: seen.volumes(aws, ours),
-        }
-    )
-    return found["instances"], found["volumes"]
-
-
-def lines(
-    instances: Iterable[Instance],
-    volumes: Sequence[Volume],
-    prices: Mapping[str, Any],
-    region: str,
-    now: datetime,
-) -> list[Line]:
-    """Make the table: hosts first, then labs of which only disks are left."""
-    table = [_host(i, volumes, prices, region, now) for i in instances]
-    shown = {volume for line in table for volume in line.volumes}
-    labs = sorted({v.tags.get("Lab", "?") for v in volumes if v.id not in shown})
-    for lab in labs:
-        left = [v for v in volumes if v.id not in shown and v.tags.get("Lab", "?") == lab]
-        disks = sum(volume.size for volume in left)
-        cost = price(prices, region, "", disks)
-        ids = tuple(v.id for v in left)
-        table.append(
-            Line(lab, "", "no host", "", "", 0.0, None, cost.stopped_month, disks, ids, "")
+    return Found(
+        **side_by_side(
+            {
+                "instances": lambda: seen.instances(aws, ours),
+                "volumes": lambda: seen.volumes(aws, ours),
+                "snapshots": lambda: seen.snapshots(aws, ours),
+            }
         )
-    return sorted(table, key=lambda line: (line.lab, line.host))
+    )
 
 
-def _host(
-    instance: Instance,
-    volumes: Sequence[Volume],
-    prices: Mapping[str, Any],
-    region: str,
-    now: datetime,
-) -> Line:
-    disks = [v for v in volumes if v.attached_to == instance.id]
-    size = sum(volume.size for volume in disks)
-    cost = price(prices, region, instance.type, size)
-    hours = max(0.0, (now - instance.launched).total_seconds() / 3600)
+def lines(found: Found, rates: Rates) -> list[Line]:
+    """Make the table: each lab's hosts, or what is left of a lab without one."""
+    table = [_host(host, found, rates) for host in found.instances]
+    with_host = {line.lab for line in table}
+    rest = [v.tags for v in found.volumes] + [s.tags for s in found.snapshots]
+    left = sorted({lab_of(tags) for tags in rest} - with_host)
+    return sorted([*table, *(_left(lab, found, rates) for lab in left)], key=_place)
+
+
+def lab_of(tags: Mapping[str, str]) -> str:
+    """Name the lab of these tags."""
+    return tags.get("Lab", "?")
+
+
+def _place(line: Line) -> tuple[str, str]:
+    return line.lab, line.host
+
+
+def _host(instance: Instance, found: Found, rates: Rates) -> Line:
+    lab = lab_of(instance.tags)
+    # The first host of a lab bears what belongs to none of them.
+    first = next(i.id for i in found.instances if lab_of(i.tags) == lab) == instance.id
+    disks = [
+        v
+        for v in found.volumes
+        if v.attached_to == instance.id or (first and lab_of(v.tags) == lab and not v.attached_to)
+    ]
+    held = Held(sum(v.size for v in disks), _snapshots(lab, found) if first else 0)
+    cost = price(rates.prices, rates.region, instance.type, held)
+    hours = max(0.0, (rates.now - instance.launched).total_seconds() / 3600)
+    runs = update(rates.runs(lab), instance, cost.host_hour, rates.now)
     return Line(
-        lab=instance.tags.get("Lab", "?"),
+        lab=lab,
         host=instance.id,
         state=instance.state,
         type=instance.type,
         address=instance.public_ip,
         up_hours=round(hours, 2),
-        so_far=None if cost.hour is None else round(cost.hour * hours, 2),
+        hour=cost.hour,
+        spent=this_month(runs, disks, float(rates.prices["gp3_gb_month"]), rates.now),
         stopped_month=round(cost.stopped_month, 2),
-        disks_gb=size,
+        disks_gb=held.disk_gb,
         volumes=tuple(v.id for v in disks),
         bucket=instance.tags.get("Bucket", ""),
     )
+
+
+def _left(lab: str, found: Found, rates: Rates) -> Line:
+    disks = [v for v in found.volumes if lab_of(v.tags) == lab]
+    held = Held(sum(v.size for v in disks), _snapshots(lab, found))
+    cost = price(rates.prices, rates.region, "", held)
+    return Line(
+        lab=lab,
+        host="",
+        state="no host",
+        type="",
+        address="",
+        up_hours=0.0,
+        hour=None,
+        spent=this_month(rates.runs(lab), disks, float(rates.prices["gp3_gb_month"]), rates.now),
+        stopped_month=round(cost.stopped_month, 2),
+        disks_gb=held.disk_gb,
+        volumes=tuple(v.id for v in disks),
+        bucket="",
+    )
+
+
+def _snapshots(lab: str, found: Found) -> int:
+    return sum(s.size for s in found.snapshots if lab_of(s.tags) == lab)
+
+
+def footer(rows: Sequence[Line], rates: Rates) -> list[str]:
+    """Say what the figures are."""
+    if not rows:
+        return ["There is no lab in this region, and nothing of one that costs."]
+    note = price(rates.prices, rates.region, "", 0).note
+    return [
+        "RUNNING: with address and disks. THIS MONTH: so far, by starts, stops and disks (>=: runs"
+        f" that these playbooks have not seen are missing). Prices: {note}."
+    ]
 
 
 def span(hours: float) -> str:

@@ -30,6 +30,7 @@ class Instance:
     hop_limit: int = 0
     root_volume: str = ""
     spot: bool = False
+    stopped_because: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,18 @@ class Volume:
     kind: str = "gp3"
     attached_to: str = ""
     attachment: str = ""
+    created: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One snapshot; size in GiB is that of its volume, of which only what was written is billed."""
+
+    id: str
+    size: int
+    tags: Mapping[str, str]
+    created: datetime | None = None
+    state: str = "completed"
 
 
 @dataclass(frozen=True)
@@ -138,6 +151,8 @@ class Seen:
     bucket: Bucket | None
     protected: bool = False
     on_shutdown: str = ""
+    snapshots: tuple[Snapshot, ...] = ()
+    addresses: tuple[str, ...] = ()
 
     def host(self, names: Names) -> Instance | None:
         """Return the lab's host (the first, should there be two: the preflight refuses that)."""

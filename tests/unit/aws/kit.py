@@ -91,6 +91,11 @@ def boto() -> Boto:
     return Boto("us-east-1")
 
 
+def no_money(service: str, operation: str, _params: dict[str, Any]) -> Mapping[str, Any]:
+    """Answer as the sandbox does to what moto lacks."""
+    raise AwsError("InvalidAction", f"AWS refused {service}:{operation}: InvalidAction: no")
+
+
 class Faulty:
     """The AWS in memory, with a hook before each call and one after it; counts the calls.
 
@@ -103,8 +108,11 @@ class Faulty:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.before: Callable[[str, dict[str, Any]], None] = lambda *_: None
         self.after: Callable[[str, dict[str, Any]], None] = lambda *_: None
+        self.told: Callable[[str, str, dict[str, Any]], Mapping[str, Any]] = no_money
 
     def call(self, service: str, operation: str, **params: Any) -> Mapping[str, Any]:
+        if service in ("pricing", "ce"):  # moto has no price list, and nobody else is to be asked
+            return self.told(service, operation, params)
         self.before(operation, params)
         self.calls.append((operation, params))
         with MOTO_LOCK:

@@ -11,6 +11,7 @@ from ansible.module_utils.lab.aws.destroy import Wish
 from ansible.module_utils.lab.aws.lock import lock
 from ansible.module_utils.lab.aws.names import Names
 from ansible.module_utils.lab.aws.plan import Step
+from ansible.module_utils.lab.aws.things import Snapshot
 from ansible.module_utils.lab.aws.variables import Spec
 from ansible.module_utils.lab.errors import LabError
 
@@ -148,34 +149,52 @@ def test_two_runs_at_once(tmp_path: Path) -> None:
 
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+RATES = status.Rates(PRICES, "us-east-1", NOW)
+SNAPSHOT = Snapshot("snap-1", 20, {"Project": "gpulab", "Lab": "old"})
 
 
 def test_the_table_of_costs() -> None:
     running = instance(
         launched=NOW - timedelta(hours=10), public_ip="198.51.100.1", zone="us-east-1a"
     )
+    made = NOW - timedelta(hours=10)
     disks = (
-        volume(attached_to="i-0a"),
-        volume(id="vol-0r", size=60, attached_to="i-0a", tags={"Lab": "lab"}),
+        volume(attached_to="i-0a", created=made),
+        volume(id="vol-0r", size=60, attached_to="i-0a", tags={"Lab": "lab"}, created=made),
         volume(id="vol-0x", size=50, tags={"Project": "gpulab", "Lab": "old", "Role": "data"}),
     )
-    rows = status.lines([running], disks, PRICES, "us-east-1", NOW)
+    rows = status.lines(status.Found((running,), disks, (SNAPSHOT,)), RATES)
     assert [(r.lab, r.state, r.disks_gb, r.stopped_month) for r in rows] == [
         ("lab", "running", 160, 12.8),
-        ("old", "no host", 50, 4.0),
+        ("old", "no host", 50, 5.0),
     ]
-    assert rows[0].so_far == pytest.approx(5.49, abs=0.01)
+    assert rows[0].spent.dollars == pytest.approx(10 * 0.531 + 10 * 12.8 / 730)
+    assert rows[0].spent.whole
     head, first, second = status.table(rows)
-    assert head.split() == ["LAB", "HOST", "STATE", "TYPE", "ADDRESS", "UP", "SO", "FAR", "STOPPED",
-                            "DISKS", "BUCKET"]  # fmt: skip
-    assert "10 h 0 min" in first
-    assert "$12.80/month" in first
+    assert head.split() == ["LAB", "HOST", "STATE", "TYPE", "ADDRESS", "UP", "RUNNING", "THIS",
+                            "MONTH", "STOPPED", "DISKS", "BUCKET"]  # fmt: skip
+    for said in ("10 h 0 min", "$0.549/h", "$5.49", "$12.80/month"):
+        assert said in first
     assert "no host" in second
+    (note,) = status.footer(rows, RATES)
+    assert PRICES["date"] in note
 
 
-def test_a_stopped_host_costs_only_its_disks() -> None:
-    (row,) = status.lines([instance(state="stopped")], [], PRICES, "us-east-1", NOW)
-    assert row.cells()[5:7] == ("-", "-")
+def test_a_data_volume_that_is_not_attached_is_its_labs() -> None:
+    (row,) = status.lines(status.Found((instance(),), (volume(),)), RATES)
+    assert row.volumes == ("vol-0a",)
+
+
+def test_a_stopped_host_says_what_it_would_cost() -> None:
+    stopped = instance(state="stopped", stopped_because="User initiated (2026-11-01 10:00:00 GMT)")
+    (row,) = status.lines(status.Found((stopped,)), RATES)
+    assert row.cells()[5:8] == ("-", "$0.531/h", "$5.31")
+
+
+def test_nothing_there_is_said() -> None:
+    assert status.footer([], RATES) == [
+        "There is no lab in this region, and nothing of one that costs."
+    ]
 
 
 @pytest.mark.parametrize(

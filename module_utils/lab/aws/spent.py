@@ -1,0 +1,147 @@
+"""What a lab has cost this month, from the times at which its host was started and stopped.
+
+AWS tells the last start and the last stop of an instance. Each run that changes something keeps
+them in `.lab/<name>/usage.json`, so that a month adds up; what was started and stopped between two
+runs without the playbooks is not known, and then the sum is said to be a lower bound.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from .lock import write_private
+from .prices import HOURS_A_MONTH
+from .things import Instance, Volume
+
+FILE = "usage.json"
+GONE = ("stopping", "stopped", "shutting-down", "terminated")
+# "User initiated (2026-11-22 10:15:00 GMT)"
+WHEN = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
+HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the host, from start to stop; `end` is None while nobody knows of a stop.
+
+    `hour` is the price of an hour in US dollars without disks, None where there was none; `seen` is
+    when it was last seen running.
+    """
+
+    instance: str
+    type: str
+    hour: float | None
+    start: datetime
+    seen: datetime
+    end: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Spent:
+    """US dollars of this month, so far; `hours` of running. Not `whole`: at least so much."""
+
+    dollars: float
+    hours: float
+    whole: bool
+    source: str = "starts and stops"
+
+    @property
+    def text(self) -> str:
+        """The sum, as text."""
+        least = "" if self.whole else "at least "
+        return (
+            f"{least}${self.dollars:.2f} this month ({self.hours:.1f} h running; by {self.source})"
+        )
+
+
+def stopped_at(reason: str) -> datetime | None:
+    """Read the time out of an instance's StateTransitionReason."""
+    found = WHEN.search(reason or "")
+    if not found:
+        return None
+    return datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+
+
+def read(folder: Path) -> tuple[Run, ...]:
+    """Read what earlier runs have kept; what cannot be read is as good as none."""
+    try:
+        raw = json.loads((folder / FILE).read_text())
+        return tuple(_run(item) for item in raw["runs"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+
+
+def _run(item: Mapping[str, Any]) -> Run:
+    times = {k: datetime.fromisoformat(item[k]) for k in ("start", "seen", "end") if item[k]}
+    return Run(**{**item, **times})
+
+
+def save(folder: Path, runs: Iterable[Run]) -> None:
+    """Keep the runs, whole or not at all. Raises OSError."""
+    if not folder.is_dir():
+        return
+    text = json.dumps({"runs": [asdict(run) for run in runs]}, default=str, indent=1)
+    if not (folder / FILE).exists() or (folder / FILE).read_text() != text:
+        write_private(folder / FILE, text)
+
+
+def update(
+    runs: Iterable[Run], host: Instance | None, hour: float | None, now: datetime
+) -> tuple[Run, ...]:
+    """Take one look at the host into account: its last start, and its last stop."""
+    kept = list(runs)
+    if host is None:
+        return tuple(kept)
+    end = None
+    if host.state in GONE:
+        end = max(stopped_at(host.stopped_because) or host.launched, host.launched)
+    for at, run in enumerate(kept):
+        if run.instance == host.id and run.start == host.launched:
+            seen = run.seen if end else now
+            kept[at] = replace(run, seen=seen, end=run.end or end)
+            return tuple(kept)
+    kept.append(Run(host.id, host.type, hour, host.launched, end or now, end))
+    return tuple(kept)
+
+
+def close(runs: Iterable[Run], ids: Iterable[str], now: datetime) -> tuple[Run, ...]:
+    """End the runs of instances that are gone."""
+    gone = set(ids)
+    return tuple(
+        replace(run, end=now) if run.instance in gone and run.end is None else run for run in runs
+    )
+
+
+def this_month(
+    runs: Iterable[Run], volumes: Iterable[Volume], gb_month: float, now: datetime
+) -> Spent:
+    """Add up what ran this month (in UTC, as AWS bills) and the disks that are there now."""
+    begin = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    dollars = hours = 0.0
+    ordered = sorted(runs, key=lambda run: run.start)
+    whole = True
+    for at, run in enumerate(ordered):
+        last = at == len(ordered) - 1
+        # A run without an end that a later one has followed: it ran at least until it was seen.
+        end = run.end or (now if last else run.seen)
+        length = max((min(end, now) - max(run.start, begin)).total_seconds() / HOUR, 0.0)
+        hours += length
+        dollars += length * (run.hour or 0.0)
+        unknown = (run.end is None and not last) or (run.hour is None and length > 0)
+        whole = whole and not (unknown and end >= begin)
+    disks = list(volumes)
+    oldest = min((v.created for v in disks if v.created), default=now)
+    first = ordered[0].start if ordered else now
+    # A disk is as old as its host's first run; what ran before the first that is known is missing.
+    whole = whole and first <= max(begin, oldest + timedelta(hours=1))
+    for volume in disks:
+        born = max(volume.created or begin, begin)
+        age = max((now - born).total_seconds() / HOUR, 0.0)
+        dollars += volume.size * gb_month * age / HOURS_A_MONTH
+    return Spent(dollars, hours, whole)
