@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import socket
 import threading
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from roles.idle_stop.files.lab_idle import app, collect, report, store
+from roles.idle_stop.files.lab_idle import app, collect, report, store, wishes
 from roles.idle_stop.files.lab_idle.decision import Decision, Sample, Settings, Signal, step
 
 KERNEL = {"id": "k1", "execution_state": "busy", "last_activity": "2026-11-22T10:00:00Z"}
@@ -85,7 +86,15 @@ def settings_file(tmp_path: Path, **over: Any) -> Path:
         "warn_seconds": 600,
         "period_seconds": 60,
         "load_per_cpu": 1000,
+        "disk_rate": 500_000,
+        "network_rate": 50_000,
         "gpu_percent": 5,
+        "gpu_jobs": True,
+        "user": getpass.getuser(),
+        "before_stop_unit": "",
+        "before_stop_seconds": 10,
+        "notice_dir": str(tmp_path / "none"),
+        "wishes_dir": str(tmp_path / "run/wishes"),
         "ssh_ports": [1],
         "jupyter_url": nobody(),
         "jupyter_token_file": str(tmp_path / "none"),
@@ -170,7 +179,10 @@ def test_this_machine_can_be_looked_at(tmp_path: Path, capsys: pytest.CaptureFix
     assert app.main(["--config", str(config), "--explain"]) == 0
     page = capsys.readouterr().out
     names = [line.split()[0] for line in page.splitlines()[2:]]
-    assert names == ["ssh", "console", "tmux", "jupyter", "terminals", "packages", "load", "gpu"]
+    assert names == [
+        "ssh", "console", "tmux", "jupyter", "terminals", "packages", "ansible", "uploads", "load",
+        "disk", "network", "gpu",
+    ]  # fmt: skip
 
 
 def test_what_fails_is_unknown(tmp_path: Path) -> None:
@@ -185,26 +197,27 @@ def test_a_gpu_without_a_driver_is_absent(tmp_path: Path, monkeypatch: pytest.Mo
     device.mkdir(parents=True)
     (device / "vendor").write_text("0x10de\n")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert collect.gpu(5, tmp_path / "pci").state == "absent"
+    assert collect.gpu(5, pci=tmp_path / "pci").state == "absent"
 
 
 @pytest.mark.parametrize(
     ("script", "state"),
     [
-        ("case $* in *gpu=*) echo 87;; *) echo 4711;; esac", "active"),
+        ("case $* in *gpu=*) echo 87;; esac", "active"),
         ("case $* in *gpu=*) echo 0;; esac", "idle"),
+        ("case $* in *gpu=*) echo 0;; *) echo 99999999;; esac", "active"),
     ],
 )
 def test_a_gpu_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, state: str
 ) -> None:
-    assert collect.gpu(5, fake_gpu(tmp_path, monkeypatch, script)).state == state
+    assert collect.gpu(5, pci=fake_gpu(tmp_path, monkeypatch, script)).state == state
 
 
 def test_a_broken_driver_is_not_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pci = fake_gpu(tmp_path, monkeypatch, "echo 'no driver' >&2; exit 9")
     with pytest.raises(ValueError, match=r"^nvidia-smi ended with 9: no driver$"):
-        collect.gpu(5, pci)
+        collect.gpu(5, pci=pci)
 
 
 def fake_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:
@@ -245,3 +258,40 @@ def test_spans(seconds: float, said: str) -> None:
 def test_the_warning_says_when() -> None:
     text = report.warning(Decision("warn", 3000, 600, ()))
     assert text.startswith("This host has been idle for 50 min and powers off in 10 min. Any work")
+
+
+def test_wishes_are_in_the_sample(tmp_path: Path) -> None:
+    config = json.loads(settings_file(tmp_path).read_text())
+    folder, boot = Path(config["wishes_dir"]), collect.boot_identity()
+    wishes.prepare(folder, config["user"])
+    assert collect.sample(config).kept_until == 0
+    wishes.write(folder, wishes.Wishes(boot, 1e12, off=True, by="ada"))
+    sample = collect.sample(config)
+    assert 0 < sample.kept_until - sample.at <= wishes.LONGEST_SECONDS
+    assert sample.signals[-1] == Signal("switch", "active", "lab idle off by ada")
+    (folder / wishes.FILE).write_text("{half")
+    assert collect.sample(config).signals[-1].state == "unknown"
+
+
+def test_hooks_run_before_the_power_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = tmp_path / "trace"
+    for name in ("systemctl", "before"):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\necho {name} $* >> {trace}\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    monkeypatch.setattr(app, "BEFORE_STOP", ("before",))
+    off = tmp_path / "off"
+    text = settings_file(tmp_path, before_stop_unit="u.service",
+                         poweroff_command=["touch", str(off)]).read_text()  # fmt: skip
+    (tmp_path / "run").mkdir()
+    assert app.leave(json.loads(text)) == 0
+    assert off.exists()
+    assert trace.read_text().splitlines() == ["systemctl stop u.service", "before --unmount"]
+    # Still there at the next look: the next stop has its hooks again.
+    for _ in range(2):
+        app.stay(json.loads(text))
+    assert trace.read_text().splitlines()[2:] == ["systemctl start u.service"]
+    assert app.leave(json.loads(text) | {"poweroff_command": ["false"]}) == 1
+    assert trace.read_text().splitlines()[-1] == "systemctl start u.service"

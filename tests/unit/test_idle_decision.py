@@ -114,6 +114,57 @@ def test_a_mark_from_before_the_boot_says_nothing() -> None:
     assert decide(before + after, HOUR).action == "stop"
 
 
+def counted(total: float) -> Signal:
+    return Signal("disk", "idle", "so far", count=total, busy_rate=1000)
+
+
+RATES = {
+    "still": ([5.0] * 61, "stop"),
+    "a little each minute": ([n * 59_999.0 for n in range(61)], "stop"),
+    "much in the last minute": ([0.0] * 60 + [60_000.0], "wait"),
+    "much in the first minute": ([0.0] + [60_000.0] * 60, "wait"),
+    "an hour after much": ([0.0] + [60_000.0] * 61, "stop"),
+    "a counter that ran back": ([9.0] * 60 + [0.0], "wait"),
+}
+
+
+@pytest.mark.parametrize(("totals", "action"), RATES.values(), ids=RATES.keys())
+def test_traffic_is_activity_from_its_rate_on(totals: list[float], action: str) -> None:
+    assert decide(course(*[counted(total) for total in totals]), HOUR).action == action
+
+
+def test_traffic_is_said_with_its_figures() -> None:
+    fast, back = (decide(course(counted(10.0), counted(t)), HOUR) for t in (600_010.0, 0.0))
+    assert fast.reasons == ("disk: 10 kB/s where 1 is busy",)
+    assert back.reasons == ("disk: its counter ran back, which counts as active",)
+
+
+def kept(samples: list[Sample], until: float) -> list[Sample]:
+    return [dataclasses.replace(sample, kept_until=until) for sample in samples]
+
+
+def test_kept_on_it_stops_when_that_ends() -> None:
+    """Kept for two hours from its first minute on; the warning comes ten minutes before."""
+    samples = kept(idle(122), until=100 + 7200)
+    actions = [decide(samples[: n + 1], HOUR).action for n in range(122)]
+    assert actions[:110] == ["wait"] * 110
+    assert actions[110] == "warn"
+    assert actions[111:120] == ["wait"] * 9
+    assert actions[120:] == ["stop"] * 2
+
+
+def test_kept_for_less_than_the_limit_changes_nothing() -> None:
+    assert decide(kept(HOUR_IDLE, until=1000), HOUR).action == "stop"
+
+
+def test_kept_on_after_a_warning_it_is_warned_again() -> None:
+    until = 100 + 51 * 60 + 7200
+    samples = idle(52) + kept(idle(123, start=100 + 52 * 60), until=until)
+    actions = [decide(samples[: n + 1], HOUR).action for n in range(len(samples))]
+    assert actions.count("warn") == 2
+    assert actions.index("stop") == 51 + 120
+
+
 def test_the_warning_never_comes_before_half_of_the_limit() -> None:
     short = Settings(limit=300, period=60, warn=600)
     actions = [decide(idle(n), short).action for n in range(1, 7)]
@@ -148,6 +199,8 @@ signals = st.lists(
         states,
         st.just("seen"),
         st.sampled_from(["", "x", "y"]),
+        st.sampled_from([0.0, 1e3, 1e9]),
+        st.sampled_from([0.0, 100.0]),
     ),
     max_size=4,
     unique_by=lambda signal: signal.name,
@@ -162,7 +215,8 @@ def histories(draw: st.DrawFn, back: float = 100) -> list[Sample]:
     for _ in range(draw(st.integers(0, 30))):
         at += draw(st.floats(-back, 500))
         boot += draw(st.sampled_from([0, 0, 0, 0, 1]))
-        samples.append(Sample(str(boot), at, draw(signals)))
+        until = at + draw(st.sampled_from([0.0, 0.0, 0.0, 300.0, 9000.0]))
+        samples.append(Sample(str(boot), at, draw(signals), until))
     return samples
 
 
@@ -174,6 +228,8 @@ def test_never_acts_while_anything_holds(history: list[Sample], settings: Settin
         if not sample.signals or any(signal.holds for signal in sample.signals):
             assert decision.action == "wait"
             assert decision.idle_for == 0
+        if sample.kept_until > sample.at:
+            assert decision.action != "stop"
 
 
 @given(histories(back=0), settings_any)
@@ -195,9 +251,14 @@ def test_a_stop_has_a_whole_idle_limit_behind_it(history: list[Sample], settings
     settings_any,
     signals.filter(bool),
     st.lists(st.floats(0.5, 1.0), min_size=1, max_size=5),
+    st.sampled_from([0.0, 30.0, 8000.0]),
 )
 def test_always_stops_within_the_limit_and_two_periods(
-    history: list[Sample], settings: Settings, kinds: tuple[Signal, ...], steps: list[float]
+    history: list[Sample],
+    settings: Settings,
+    kinds: tuple[Signal, ...],
+    steps: list[float],
+    keep: float,
 ) -> None:
     """Whatever was before: all idle from now on, looks at most a period apart."""
     quiet = tuple(dataclasses.replace(signal, state="idle") for signal in kinds)
@@ -206,10 +267,12 @@ def test_always_stops_within_the_limit_and_two_periods(
         memory, _ = step(memory, sample, settings)
     fell_idle = at = history[-1].at if history else 0.0
     boot = history[-1].boot if history else "0"
+    until = fell_idle + keep
     decision, n = Decision("wait", 0, 0, ()), 0
     while decision.action != "stop":
         at += settings.period * steps[n % len(steps)]
         n += 1
-        memory, decision = step(memory, Sample(boot, at, quiet), settings)
+        memory, decision = step(memory, Sample(boot, at, quiet, until), settings)
         # A tolerance for the sums of floats.
-        assert at - fell_idle <= settings.limit + 2 * settings.period + 1e-3
+        longest = max(settings.limit, keep)
+        assert at - fell_idle <= longest + 2 * settings.period + 1e-3

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roles.idle_stop.files.lab_idle import signals
+from roles.idle_stop.files.lab_idle import signals, traffic
 from roles.idle_stop.files.lab_idle.signals import Process, parse_stat
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n"
@@ -160,9 +160,22 @@ def test_load(text: str, cpus: int, state: str) -> None:
     assert signals.load_signal(text, cpus, 0.2).state == state
 
 
+ON_GPU = table(
+    (1, 0, "systemd"),
+    (50, 1, "jupyter-lab"),
+    (4711, 50, "python3"),
+    (4712, 4711, "python3"),
+    (4720, 1, "python3"),
+    (4730, 1, "nvidia-cuda-mps"),
+)
 GPU = {
     "idle": ("0\n", "", "idle"),
-    "a model waits in memory": ("0\n3\n", "4711\n", "idle"),
+    "a kernel's model waits in memory": ("0\n3\n", "4711\n", "idle"),
+    "a worker of that kernel": ("0\n", "4712\n", "idle"),
+    "a job that loads data": ("0\n", "4720\n", "active"),
+    "what only shares the GPU": ("0\n", "4730\n", "idle"),
+    "a process that the table does not have": ("0\n", "9999\n", "active"),
+    "no pid": ("0\n", "[N/A]\n", "active"),
     "one of two is busy": ("0\n5\n", "4711\n", "active"),
     "no figure, a job": ("[N/A]\n", "4711\n", "active"),
     "no figure, no job": ("[N/A]\n", "", "idle"),
@@ -171,7 +184,83 @@ GPU = {
 
 @pytest.mark.parametrize(("utilisation", "compute", "state"), GPU.values(), ids=GPU.keys())
 def test_gpu(utilisation: str, compute: str, state: str) -> None:
-    assert signals.gpu_signal(utilisation, compute, 5).state == state
+    assert signals.gpu_signal(utilisation, compute, 5, ON_GPU).state == state
+
+
+def test_jobs_at_rest_count_only_where_they_are_to() -> None:
+    assert signals.gpu_signal("0", "4720", 5, ON_GPU, count_jobs=False).state == "idle"
+
+
+def test_another_process_on_the_gpu_is_use() -> None:
+    marks = {signals.gpu_signal("0", pids, 5, ON_GPU).mark for pids in ("", "4711", "4711\n4712")}
+    assert len(marks) == 3
+
+
+ANSIBLE = {
+    "a playbook here": (["/usr/bin/python3", "/usr/bin/ansible-playbook", "site.yml"], "active"),
+    "a task in the background": (
+        ["python3", "/root/.ansible/tmp/ansible-tmp-17.2/async_wrapper.py", "j1", "60"], "active",
+    ),
+    "a module": (["/usr/bin/python3", "/tmp/AnsiballZ_apt.py"], "active"),
+    "a notebook about it": (["python3", "train.py", "--name", "ansible.ipynb"], "idle"),
+    "anything": (["python3", "-m", "http.server"], "idle"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("argv", "state"), ANSIBLE.values(), ids=ANSIBLE.keys())
+def test_ansible(argv: list[str], state: str) -> None:
+    assert signals.ansible_signal({7: argv}).state == state
+
+
+DISKSTATS = """\
+   7       0 loop0 9 9 9999 9 9 9 9999 9 0 9 9
+ 259       0 nvme0n1 10 0 100 5 20 0 300 5 0 9 9
+ 259       1 nvme0n1p1 10 0 100 5 20 0 300 5 0 9 9
+ 253       0 dm-0 10 0 100 5 20 0 300 5 0 9 9
+   8       0 sda 1 0 8 1 1 0 8 1 0 1 1
+   8       1 sda1 1 0 8 1 1 0 8 1 0 1 1
+ 202       1 xvda1 1 0 4 1 1 0 4 1 0 1 1
+"""
+
+
+def test_disks_are_counted_once() -> None:
+    signal = traffic.disk_signal(DISKSTATS, 1000)
+    assert (signal.count, signal.busy_rate, signal.state) == ((400 + 16 + 8) * 512, 1000, "idle")
+
+
+def test_the_network_without_itself() -> None:
+    counters = " 1 0 0 0 0 0 0"
+    text = f"Inter-|\n face |\n    lo: 7{counters} 7{counters}\n ens5: 100{counters} 20{counters}\n"
+    assert traffic.network_signal(text, 1).count == 120
+
+
+def test_what_is_no_counter_is_not_understood() -> None:
+    with pytest.raises(IndexError):
+        traffic.network_signal("a\nb\n ens5: 1 2\n", 1)
+
+
+def test_where_the_buckets_are() -> None:
+    text = (
+        "s3fs /my\\040data fuse.s3fs rw 0 0\ntmpfs /run tmpfs rw 0 0\ns3fs /s3 fuse.s3fs rw 0 0\n"
+    )
+    assert traffic.mounts_of_s3(text) == ["/my data", "/s3"]
+    assert traffic.under("/s3/a", ["/s3"])
+    assert not traffic.under("/s3x/a", ["/s3"])
+
+
+UPLOADS = {
+    "nothing": (0, {}, "idle"),
+    "read only": (1, {"/s3/a": False}, "idle"),
+    "being written": (1, {"/s3/a": True}, "active"),
+    "closed, not uploaded yet": (1, {}, "active"),
+    "one read, one on its way": (2, {"/s3/a": False}, "active"),
+    "open for writing, not yet at s3fs": (0, {"/s3/a": True}, "active"),
+}
+
+
+@pytest.mark.parametrize(("held", "opened", "state"), UPLOADS.values(), ids=UPLOADS.keys())
+def test_uploads(held: int, opened: dict[str, bool], state: str) -> None:
+    assert traffic.uploads_signal(held, opened).state == state
 
 
 def test_nvidia_smi_that_says_nothing_is_not_understood() -> None:

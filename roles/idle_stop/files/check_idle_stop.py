@@ -20,10 +20,10 @@ def say(check: str, status: str, detail: str) -> None:
     print(json.dumps({"check": check, "status": status, "detail": detail}), flush=True)
 
 
-def timer_state() -> tuple[str, str]:
-    """Ask systemd whether the timer is running and comes back at boot."""
+def state_of(unit: str) -> tuple[str, str]:
+    """Ask systemd whether a unit is running and comes back at boot."""
     answers = [
-        subprocess.run(["systemctl", verb, TIMER], capture_output=True, text=True, check=False)
+        subprocess.run(["systemctl", verb, unit], capture_output=True, text=True, check=False)
         for verb in ("is-active", "is-enabled")
     ]
     return answers[0].stdout.strip(), answers[1].stdout.strip()
@@ -45,16 +45,19 @@ def recent(path: Path, oldest: float) -> dict[str, Any] | None:
 
 
 def main() -> None:
-    """Print the three results, or that the idle stop is switched off."""
+    """Print the four results, or that the idle stop is switched off."""
     config = json.loads(CONFIG.read_text())
     if not config["limit_seconds"]:
         say("idle timer is armed", "skipped", "idle_stop_minutes is 0")
         return
-    active, enabled = timer_state()
+    active, enabled = state_of(TIMER)
     armed = (active, enabled) == ("active", "enabled")
     minutes = config["limit_seconds"] / 60
     detail = f"{active}, {enabled}, stops after {minutes:g} idle minutes"
     say("idle timer is armed", "ok" if armed else "failed", detail)
+    guard = state_of(config["before_stop_unit"])
+    status = "ok" if guard == ("active", "enabled") else "failed"
+    say("hooks run before a stop", status, f"{config['before_stop_unit']}: {', '.join(guard)}")
     record = recent(Path(config["state_file"]), 3 * config["period_seconds"])
     if record is None:
         say("idle decision is recent", "failed", "see: journalctl -u lab-idle-stop.service")

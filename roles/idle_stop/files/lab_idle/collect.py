@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import time
 import urllib.error
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from . import signals
+from . import signals, traffic, wishes
 from .decision import Sample, Signal
 
 PROC = Path("/proc")
@@ -24,14 +25,22 @@ PCI = Path("/sys/bus/pci/devices")
 NVIDIA = "0x10de"
 COMMAND_SECONDS = 15
 JUPYTER_SECONDS = 5
+STANDARD_STREAMS = 2
 
 
 def sample(config: dict[str, Any]) -> Sample:
     """Take one sample of this host; ``config`` is /etc/lab/idle_stop.json."""
-    at = time.clock_gettime(time.CLOCK_BOOTTIME)
-    return Sample(
-        boot_identity(), at, tuple(_guarded(name, look) for name, look in _sources(config))
-    )
+    at, boot = time.clock_gettime(time.CLOCK_BOOTTIME), boot_identity()
+    seen = [_guarded(name, look) for name, look in _sources(config)]
+    kept_until = 0.0
+    try:
+        wanted = wishes.read(Path(config["wishes_dir"]), boot)
+        kept_until = min(wanted.kept_until, at + wishes.LONGEST_SECONDS)
+        if wanted.off:
+            seen.append(Signal("switch", "active", f"lab idle off by {wanted.by}"))
+    except Exception as error:  # a user's file: whatever is wrong with it, it cannot be obeyed
+        seen.append(Signal("switch", "unknown", f"{type(error).__name__}: {error}"))
+    return Sample(boot, at, tuple(seen), kept_until)
 
 
 def boot_identity() -> str:
@@ -47,13 +56,23 @@ def _sources(config: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Signal]
     yield "jupyter", lambda: jupyter(config["jupyter_url"], Path(config["jupyter_token_file"]))
     yield "terminals", lambda: signals.terminals_signal(processes())
     yield "packages", lambda: signals.packages_signal(processes())
+    yield "ansible", lambda: signals.ansible_signal(commands())
+    yield "uploads", uploads
     yield (
         "load",
         lambda: signals.load_signal(
             (PROC / "loadavg").read_text(), os.cpu_count() or 1, config["load_per_cpu"]
         ),
     )
-    yield "gpu", lambda: gpu(config["gpu_percent"])
+    yield (
+        "disk",
+        lambda: traffic.disk_signal((PROC / "diskstats").read_text(), config["disk_rate"]),
+    )
+    yield (
+        "network",
+        lambda: traffic.network_signal((PROC / "net/dev").read_text(), config["network_rate"]),
+    )
+    yield "gpu", lambda: gpu(config["gpu_percent"], config["gpu_jobs"])
 
 
 def _guarded(name: str, look: Callable[[], Signal]) -> Signal:
@@ -84,6 +103,70 @@ def processes() -> list[signals.Process]:
     return found
 
 
+def commands() -> dict[int, list[str]]:
+    """Read the argument lists of what may be Ansible: its own programs, and any Python."""
+    found = {}
+    for process in processes():
+        if process.alive and process.name.startswith(("ansible", "python")):
+            try:
+                raw = (PROC / str(process.pid) / "cmdline").read_bytes()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            found[process.pid] = raw.decode(errors="replace").split("\0")
+    return found
+
+
+def uploads() -> Signal:
+    """Files that s3fs still has to bring to the bucket; "absent" where none is mounted."""
+    # Of process 1, for this service has mounts of its own.
+    mounts = traffic.mounts_of_s3((PROC / "1/mounts").read_text())
+    if not mounts:
+        return Signal("uploads", "absent", "no bucket is mounted")
+    # rclone and mount-s3 keep other files open too; of theirs, those open for writing are known.
+    daemons = [p.pid for p in processes() if p.alive and p.name == "s3fs"]
+    held = sum(len(_own_files(pid)) for pid in daemons)
+    return traffic.uploads_signal(held, _opened_under(mounts))
+
+
+def _own_files(pid: int) -> list[Path]:
+    """Regular files that s3fs has open, its standard streams left out."""
+    found = []
+    for link in _descriptors(pid):
+        try:
+            if int(link.name) > STANDARD_STREAMS and stat.S_ISREG(link.stat().st_mode):
+                found.append(link)
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def _opened_under(mounts: list[str]) -> dict[str, bool]:
+    """Files open under these mounts, and whether for writing; nothing there is touched."""
+    found: dict[str, bool] = {}
+    for process in processes():
+        for link in _descriptors(process.pid):
+            try:
+                path = str(link.readlink())
+                if not traffic.under(path, mounts):
+                    continue
+                info = (PROC / str(process.pid) / "fdinfo" / link.name).read_text()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            flags = next(row.split()[1] for row in info.splitlines() if row.startswith("flags:"))
+            if int(flags, 8) & os.O_DIRECTORY:
+                continue
+            writing = (int(flags, 8) & os.O_ACCMODE) != os.O_RDONLY
+            found[path] = found.get(path, False) or writing
+    return found
+
+
+def _descriptors(pid: int) -> list[Path]:
+    try:
+        return list((PROC / str(pid) / "fd").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return []  # it has ended
+
+
 def _output(argv: list[str]) -> str:
     done = subprocess.run(
         argv,
@@ -101,7 +184,7 @@ def _output(argv: list[str]) -> str:
     return done.stdout
 
 
-def gpu(busy_percent: float, pci: Path = PCI) -> Signal:
+def gpu(busy_percent: float, count_jobs: bool = True, pci: Path = PCI) -> Signal:
     """NVIDIA's GPUs, or "absent" where the PCI bus holds none or no driver is installed."""
     if not any(_vendor(device) == NVIDIA for device in pci.glob("*")):
         return Signal("gpu", "absent", "no NVIDIA GPU")
@@ -110,9 +193,8 @@ def gpu(busy_percent: float, pci: Path = PCI) -> Signal:
         utilisation = _output([*query, "--query-gpu=utilization.gpu"])
     except FileNotFoundError:
         return Signal("gpu", "absent", "no nvidia-smi, so no driver")
-    return signals.gpu_signal(
-        utilisation, _output([*query, "--query-compute-apps=pid"]), busy_percent
-    )
+    compute = _output([*query, "--query-compute-apps=pid"])
+    return signals.gpu_signal(utilisation, compute, busy_percent, processes(), count_jobs)
 
 
 def _vendor(device: Path) -> str:

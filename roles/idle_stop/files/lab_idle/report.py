@@ -26,17 +26,19 @@ def line(decision: Decision, limit: float) -> str:
         return f"stop: idle for {span(decision.idle_for)}, the limit is {span(limit)}"
     if decision.reasons:
         return f"stays on: {why}"
+    kept = " (lab keep)" if decision.left > limit - decision.idle_for + 1 else ""
     return (
-        f"idle for {span(decision.idle_for)} of {span(limit)}, powers off in {span(decision.left)}"
+        f"idle for {span(decision.idle_for)} of {span(limit)}, powers off in"
+        f" {span(decision.left)}{kept}"
     )
 
 
 def page(record: Record, now: float) -> str:
     """Show the last decision with all its figures; ``now`` is CLOCK_BOOTTIME."""
-    rows = [
-        f"{line(record.decision, record.settings.limit)}",
-        f"seen {span(now - record.sample.at)} ago:",
-    ]
+    rows = [line(record.decision, record.settings.limit)]
+    if record.sample.kept_until > now:
+        rows.append(f"kept on for {span(record.sample.kept_until - now)} more (lab keep)")
+    rows.append(f"seen {span(now - record.sample.at)} ago:")
     rows += [
         f"  {signal.name:<10} {signal.state:<8} {signal.detail}" for signal in record.sample.signals
     ]
@@ -48,5 +50,6 @@ def warning(decision: Decision) -> str:
     return (
         f"This host has been idle for {span(decision.idle_for)} and powers off in "
         f"{span(decision.left)}. "
-        "Any work on it keeps it on: log in, run a cell, start a job in tmux."
+        "Any work on it keeps it on: log in, run a cell, start a job in tmux, "
+        "or type: lab keep 2h"
     )

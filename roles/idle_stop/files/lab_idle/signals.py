@@ -7,6 +7,7 @@ for an answer without its fields); the collector turns that into "unknown".
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,10 @@ SHELLS = frozenset(
     ("ash", "bash", "csh", "dash", "fish", "ksh", "mksh", "sh", "tcsh", "xonsh", "zsh")
 )
 PACKAGE_TOOLS = frozenset(("apt", "apt-get", "aptitude", "dpkg", "dpkg-deb"))
+# ansible-playbook and ansible-pull themselves, and the modules that they have sent here.
+ANSIBLE = re.compile(r"(^|/)(ansible(-[a-z]+)?$|AnsiballZ_|ansible-tmp-|async_wrapper)")
+# Shares a GPU among other programs; it holds it without using it.
+GPU_SHARERS = ("nvidia-cuda-mps",)
 JUPYTER_SERVERS = (
     "jupyter-lab",
     "jupyter-server",
@@ -149,10 +154,30 @@ def load_signal(loadavg: str, cpus: int, per_cpu: float) -> Signal:
     return Signal("load", state, f"{load:.2f} where {limit:.2f} is busy")
 
 
-def gpu_signal(utilisation: str, compute: str, busy_percent: float) -> Signal:
+def ansible_signal(commands: Mapping[int, Sequence[str]]) -> Signal:
+    """See whether Ansible works here; ``commands`` are the argument lists by pid.
+
+    A playbook over SSH is seen by its connection too, a task in the background only here.
+    """
+    running = [pid for pid, argv in commands.items() if any(ANSIBLE.search(word) for word in argv)]
+    if running:
+        return Signal("ansible", "active", f"{_count(running, 'process', 'es')} of it")
+    return Signal("ansible", "idle", "not running")
+
+
+def gpu_signal(
+    utilisation: str,
+    compute: str,
+    busy_percent: float,
+    processes: Sequence[Process] = (),
+    count_jobs: bool = True,
+) -> Signal:
     """From nvidia-smi: ``utilization.gpu`` one a line, and the pids of compute processes.
 
-    A GPU that gives no figure (MIG) is judged by whether a compute process is on it.
+    A kernel of Jupyter that merely holds a model is judged by its kernel's state. Any other program
+    on a GPU is a job, busy at this moment or not (it may be loading data), as in a pane of tmux.
+    A GPU that gives no figure (MIG) is judged by whether a compute process is on it. That another
+    process is on it than at the last look is use as well.
     """
     values = [line.strip() for line in utilisation.splitlines() if line.strip()]
     if not values:
@@ -161,8 +186,26 @@ def gpu_signal(utilisation: str, compute: str, busy_percent: float) -> Signal:
     dumb = [value for value in values if not value.replace(".", "", 1).isdigit()]
     peak = max((float(value) for value in values if value not in dumb), default=0.0)
     detail = f"{peak:.0f} % at most, {_count(pids, 'compute job')} on {_count(values, 'GPU')}"
-    active = peak >= busy_percent or bool(dumb and pids)
-    return Signal("gpu", "active" if active else "idle", detail)
+    jobs = [pid for pid in pids if _is_job(pid, processes)] if count_jobs else []
+    active = peak >= busy_percent or bool(dumb and pids) or bool(jobs)
+    return Signal("gpu", "active" if active else "idle", detail, " ".join(sorted(pids)))
+
+
+def _is_job(pid: str, processes: Sequence[Process]) -> bool:
+    """Whether a process on a GPU is neither a kernel of Jupyter nor a mere sharer of the GPU."""
+    table = {p.pid: p for p in processes}
+    if not pid.isdigit() or int(pid) not in table:
+        return True  # of another container, or gone by now: not known, so it counts
+    at: Process | None = table[int(pid)]
+    if at is not None and at.name.startswith(GPU_SHARERS):
+        return False
+    for _ in range(len(table)):
+        if at is None:
+            return True
+        if at.name.startswith(JUPYTER_SERVERS):
+            return False
+        at = table.get(at.parent)
+    return True
 
 
 def _jobs_of(pane: Process, processes: Sequence[Process]) -> list[Process]:
@@ -177,5 +220,5 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(listed[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _count(things: Sequence[object], noun: str) -> str:
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
+def _count(things: Sequence[object], noun: str, plural: str = "s") -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else plural}"

@@ -30,7 +30,12 @@ def load(path: Path) -> Record | None:
         shot, decision = raw["sample"], raw["decision"]
         return Record(
             Memory(**raw["memory"]),
-            Sample(shot["boot"], shot["at"], tuple(Signal(**signal) for signal in shot["signals"])),
+            Sample(
+                shot["boot"],
+                shot["at"],
+                tuple(Signal(**signal) for signal in shot["signals"]),
+                shot["kept_until"],
+            ),
             Decision(
                 decision["action"],
                 decision["idle_for"],

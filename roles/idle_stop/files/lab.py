@@ -1,0 +1,10 @@
+#!/usr/bin/python3 -B
+"""`lab keep 2h`, `lab why`, `lab idle off|on`."""
+
+import sys
+
+sys.path.insert(0, "/usr/local/lib/lab")
+
+from lab_idle.command import main
+
+sys.exit(main())
