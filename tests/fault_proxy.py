@@ -91,7 +91,7 @@ class Fault:
         return None
 
 
-def refusal(status: str, code: str, more: str = "", now: datetime | None = None) -> bytes:
+def refusal(status: str, code: str, more: str = "", *, now: datetime | None = None) -> bytes:
     """Write an error as S3 does."""
     body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>no</Message>{more}</Error>'
     phrase = HTTPStatus(int(status)).phrase
