@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import struct
 import tempfile
 import zipfile
 from pathlib import Path
 
 from ansible.module_utils.lab.errors import LabError
+from ansible.module_utils.lab.unzip.extra import MAX32, extra_fields, wide_alone, wide_values
 from ansible.module_utils.lab.unzip.limits import Limits
 from ansible.module_utils.lab.unzip.names import BadNameError, safe_path
 from hypothesis import example, given, settings
@@ -124,3 +126,29 @@ def test_no_name_leads_out(name: str) -> None:
         assert all(part not in ("", ".", "..") for part in parts)
         assert not any(ord(sign) < 32 or sign in "\\\x7f" for sign in path)
         assert [part for part in name.split("/") if part not in ("", ".")] == parts
+
+
+HEADER_VALUES = st.tuples(*[st.sampled_from([0, 7, MAX32]) for _ in range(3)])
+WIDE_FIELDS = st.builds(
+    lambda kind, values, rest: (
+        struct.pack(f"<HH{len(values)}Q", kind, 8 * len(values), *values) + rest
+    ),
+    st.sampled_from([1, 2]),
+    st.lists(st.integers(0, 2**40), max_size=4),
+    st.sampled_from([b"", b"\0", struct.pack("<HH", 9, 0)]),
+)
+
+
+@given(values=HEADER_VALUES, extra=WIDE_FIELDS)
+@example(values=(7, 7, MAX32), extra=struct.pack("<HHQ", 1, 8, 5 << 30))
+@example(values=(MAX32, MAX32, 7), extra=struct.pack("<HHQQ", 1, 16, 300, 200))
+def test_the_short_way_to_zip64_values_is_the_long_one(
+    values: tuple[int, int, int], extra: bytes
+) -> None:
+    found = wide_alone(b"..." + extra, 3, len(extra), values)
+    usual = struct.pack("<HH", 1, 8 * values.count(MAX32))
+    assert (found is not None) == (
+        MAX32 in values and extra.startswith(usual) and len(extra) == 4 + 8 * values.count(MAX32)
+    )
+    if found is not None:
+        assert found == wide_values("a.zip", b"name", extra_fields("a.zip", b"name", extra), values)

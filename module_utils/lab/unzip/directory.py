@@ -20,7 +20,14 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from .ends import End, find_end
-from .extra import MAX32, OTHER_PART, extra_fields, is_harmless, wide_values
+from .extra import (
+    MAX32,
+    OTHER_PART,
+    extra_fields,
+    is_harmless,
+    wide_alone,
+    wide_values,
+)
 from .limits import Limits, Rules
 from .names import BadNameError, decode_name, plain_paths, safe_path
 from .refusal import refusal
@@ -43,8 +50,9 @@ LOCAL_SIZE = 30
 GAP_LIMIT = 1 << 20  # bytes that belong to no member and are still searched
 
 # Of an entry: host, flags, method, CRC, packed and unpacked size, lengths of name, extra field and
-# comment, disk, external attributes. Of it again: signature, those lengths, offset; the two sizes.
-_ENTRY = struct.Struct("<5xBxxHH4xLLLHHHHxxL")
+# comment, disk, external attributes, offset. Of it again: signature, those lengths, offset; the
+# two sizes.
+_ENTRY = struct.Struct("<5xBxxHH4xLLLHHHHxxLL")
 _FRAME = struct.Struct("<4s24xHHH8xL")
 _NO_FRAME = (b"", 0, 0, 0, 0)
 _SIZES, _SIZES_AT = struct.Struct("<LL"), 20
@@ -141,10 +149,16 @@ class Directory:
         entries = [_ENTRY.unpack_from(data, at) for at in positions]
         begins = [at + _CENTRAL_SIZE for at in positions]
         names = [data[begin : begin + entry[6]] for begin, entry in zip(begins, entries)]
+        fields: dict[int, _Fields] = {}
+        if not self._are_plain(begins, entries):
+            entries, fields = self._true_entries(positions, entries)
         paths = plain_paths(names, self._rules.limits)
-        if paths is None or not self._are_plain(begins, entries):
-            paths, entries = self._odd_ones(positions, names, entries)
-        hosts, flags, methods, crcs, packed, sizes, _, _, _, _, attributes = zip(*entries)
+        if paths is None or fields:
+            paths = [
+                self._path_of(name, entry[1], fields.get(at, {}))
+                for at, name, entry in zip(positions, names, entries)
+            ]
+        hosts, flags, methods, crcs, packed, sizes, _, _, _, _, attributes, _ = zip(*entries)
         offsets, limits = self.offsets[first:last], self.offsets[first + 1 : last + 1]
         self._check_overlaps(names, offsets, packed, limits)
         kinds, runs = [FILE] * len(names), [False] * len(names)
@@ -170,7 +184,7 @@ class Directory:
 
     def _are_plain(self, begins: list[int], entries: list[tuple[int, ...]]) -> bool:
         """Whether nothing about these entries wants a closer look, but their names."""
-        _, flags, methods, _, packed, sizes, lengths, extras, comments, disks, _ = zip(*entries)
+        _, flags, methods, _, packed, sizes, lengths, extras, comments, disks, *_ = zip(*entries)
         return not (
             any(flag & _ODD_FLAGS for flag in set(flags))
             or not _USUAL.issuperset(methods)
@@ -186,16 +200,27 @@ class Directory:
             )
         )
 
-    def _odd_ones(
-        self, positions: array[int], names: list[bytes], entries: list[tuple[int, ...]]
-    ) -> tuple[list[str], list[tuple[int, ...]]]:
-        """Check entries one by one; gives their paths, and the entries with their true sizes."""
-        paths, wide = [], []
-        for at, name, entry in zip(positions, names, entries):
-            true, fields = self._checked(at, entry)
-            wide.append(true)
-            paths.append(self._path_of(name, entry[1], fields))
-        return paths, wide
+    def _true_entries(
+        self, positions: array[int], entries: list[tuple[int, ...]]
+    ) -> tuple[list[tuple[int, ...]], dict[int, _Fields]]:
+        """Check entries that are not all plain; gives true sizes, and the fields of odd ones."""
+        true = [*map(self._widened, positions, entries)]
+        begins = [at + _CENTRAL_SIZE for at in positions]
+        fields: dict[int, _Fields] = {}
+        if not self._are_plain(begins, true):
+            for number, (at, begin) in enumerate(zip(positions, begins)):
+                if not self._are_plain([begin], true[number : number + 1]):
+                    true[number], fields[at] = self._checked(at, entries[number])
+        return true, fields
+
+    def _widened(self, at: int, entry: tuple[int, ...]) -> tuple[int, ...]:
+        """Give an entry with its sizes, where they hide in a zip64 field and nothing else does."""
+        packed, size, names, extras, offset = *entry[4:8], entry[11]
+        begin = at + _CENTRAL_SIZE + names
+        wide = wide_alone(self.data, begin, extras, (size, packed, offset)) if extras else None
+        if wide is None:
+            return entry
+        return (*entry[:4], wide[1], wide[0], names, 0, *entry[8:11], wide[2])
 
     def _check_overlaps(
         self,
@@ -214,20 +239,18 @@ class Directory:
 
     def _checked(self, at: int, entry: tuple[int, ...]) -> tuple[tuple[int, ...], _Fields]:
         """Check an odd entry; gives it with its sizes from the zip64 field, and its fields."""
-        host, flags, method, crc, packed, size, names, extras, comments, disk, attributes = entry
+        _, flags, method, _, packed, size, names, extras, comments, disk, _, offset = entry
         begin = at + _CENTRAL_SIZE
         name = self.data[begin : begin + names]
         extra = self.data[begin + names : begin + names + extras]
         fields = extra_fields(self._path, name, extra)
-        offset = _FRAME.unpack_from(self.data, at)[4]
         size, packed, _ = wide_values(
             self._path, name, fields, (size, packed, offset), method == STORED
         )
         _check_kind(self._path, name, flags, method, disk)
         if self._rules.strict and comments:
             raise refusal(self._path, "has a comment, which strict refuses", member=name)
-        wide = (host, flags, method, crc, packed, size, names, extras, comments, disk, attributes)
-        return wide, fields
+        return (*entry[:4], packed, size, *entry[6:]), fields
 
     def _path_of(self, name: bytes, flags: int, fields: _Fields) -> str:
         rules = self._rules
@@ -318,11 +341,15 @@ def _sorted(
 
 
 def _wide_offset(path: str, data: bytes, at: int, names: int, extras: int) -> int:
-    size, packed = _SIZES.unpack_from(data, at + _SIZES_AT)[::-1]
+    packed, size = _SIZES.unpack_from(data, at + _SIZES_AT)
+    values = size, packed, MAX32
     begin = at + _CENTRAL_SIZE
-    name = data[begin : begin + names]
-    fields = extra_fields(path, name, data[begin + names : begin + names + extras])
-    return wide_values(path, name, fields, (size, packed, MAX32))[2]
+    found = wide_alone(data, begin + names, extras, values)
+    if found is None:
+        name = data[begin : begin + names]
+        fields = extra_fields(path, name, data[begin + names : begin + names + extras])
+        found = wide_values(path, name, fields, values)
+    return found[2]
 
 
 def _is_marked(attributes: int) -> bool:

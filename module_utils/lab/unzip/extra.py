@@ -9,7 +9,10 @@ from .refusal import refusal
 
 MAX16, MAX32 = 0xFFFF, 0xFFFFFFFF
 ZIP64 = 0x0001
+ZIP64_SIZES = struct.Struct("<HHQQ")
+"""The field of zip64 that holds a size and a packed size: its id, its length, the two."""
 _FIELD = struct.Struct("<HH")
+_ALONE = {count: struct.Struct(f"<HH{count}Q") for count in (1, 2, 3)}
 _VALUE, _DISK = 8, 4  # bytes of a value of zip64, and of the number of a part
 OTHER_PART = ("lies on another part of a split archive", "join the parts first (zip -s 0)")
 # Times and owners as Info-ZIP (UT, Ux, ux), Windows (0x000a) and Java (0xcafe) write them.
@@ -23,6 +26,26 @@ _HARMLESS = re.compile(
 def is_harmless(data: bytes | bytearray, at: int, length: int) -> bool:
     """Whether an extra field holds nothing that bears on a member's name or size."""
     return _HARMLESS.fullmatch(data, at, at + length) is not None
+
+
+def wide_alone(
+    data: bytes, at: int, length: int, values: tuple[int, int, int]
+) -> tuple[int, int, int] | None:
+    """Give what `wide_values` does, where the extra field holds what is missing and no more."""
+    size, packed, offset = values
+    count = (size == MAX32) + (packed == MAX32) + (offset == MAX32)
+    form = _ALONE.get(count)
+    if form is None or length != form.size:
+        return None
+    kind, room, *found = form.unpack_from(data, at)
+    if kind != ZIP64 or room != length - _FIELD.size:
+        return None
+    rest = iter(found)
+    return (
+        next(rest) if size == MAX32 else size,
+        next(rest) if packed == MAX32 else packed,
+        next(rest) if offset == MAX32 else offset,
+    )
 
 
 def extra_fields(

@@ -30,7 +30,7 @@ from .directory import (
 )
 from .engines import BadDataError, Bytes, Engine, all_bytes, unpack_stream
 from .entry import data_start
-from .extra import is_harmless
+from .extra import ZIP64, ZIP64_SIZES, is_harmless
 from .links import check_size, check_target
 from .refusal import refusal
 from .sources import Archive, Reader
@@ -204,7 +204,11 @@ class Worker:
                 or buffer[head : names - 2]
                 != _SIGNATURE + entries[at + _SAME_IN_ENTRY : at + _SAME_END]
                 or buffer[names:extra] != name
-                or (extras and not is_harmless(buffer, extra, extras))
+                or (
+                    extras
+                    and not is_harmless(buffer, extra, extras)
+                    and buffer[extra:start] != ZIP64_SIZES.pack(ZIP64, 16, size, packed)
+                )
                 or (method != DEFLATED and (method != STORED or packed != size))
             ):
                 others.append(Member._make(member))
