@@ -48,10 +48,18 @@ unit() {
   step 'tests/contract' pytest -q tests/contract
 }
 
+# All scenarios; those that take minutes first, so that none of them runs alone at the end.
+longest_first() {
+  local long=(s3_mount default jupyter pytorch nvidia)
+  printf '%s\n' "${long[@]}"
+  find molecule -mindepth 2 -maxdepth 2 -name molecule.yml -printf '%h\n' | xargs -n1 basename | sort |
+    grep -vxF "$(printf '%s\n' "${long[@]}")"
+}
+
 # Two scenarios at a time: the machine is assumed to have two cores or more.
 molecule_scenarios() {
   local names=("$@")
-  [ ${#names[@]} -gt 0 ] || mapfile -t names < <(find molecule -mindepth 2 -maxdepth 2 -name molecule.yml -printf '%h\n' | xargs -n1 basename | sort)
+  [ ${#names[@]} -gt 0 ] || mapfile -t names < <(longest_first)
   step 'images' python -m sandbox image 13 12
   local results
   results=$(mktemp -d)
