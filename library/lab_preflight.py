@@ -34,6 +34,35 @@ options:
     description: The region in which the inventory looks; it must be that of the lab.
     type: str
     required: true
+  gpu:
+    description:
+      - What the user asks of driver, CUDA and torch, one key for each C(lab_*) variable of theirs
+        without the prefix C(lab_nvidia_) or C(lab_). What cannot work on O(lab.instance_type) with
+        the image is refused before anything is asked of AWS.
+    type: dict
+    default: {}
+    suboptions:
+      source:
+        description: Where the driver comes from.
+        type: str
+        default: nvidia
+      branch:
+        description: The branch of the driver; empty for the one that fits.
+        type: str
+        default: ""
+      modules:
+        description: The flavour of the kernel modules.
+        type: str
+        default: auto
+      torch:
+        description: The version of torch; empty for the newest that fits.
+        type: str
+        default: ""
+      toolkits:
+        description: Versions of CUDA's toolkit.
+        type: list
+        elements: str
+        default: []
   may_create:
     description: Whether a host may be made where there is none.
     type: bool
@@ -59,6 +88,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+gpu:
+  description:
+    - What the image and the wishes come to on the GPU of the type. C(driver) is a branch or a
+      version, C(cuda) the newest CUDA that it runs. Empty without a GPU, or where only the host
+      can tell.
+  returned: always
+  type: dict
+  sample: {"source": "nvidia", "modules": "open", "driver": "580", "torch": "2.15.0"}
 host:
   description: The lab, its host (empty C(instance_id) where there is none) and its price.
   returned: always
@@ -78,9 +115,35 @@ lab_warnings:
   sample: []
 """
 
+from dataclasses import asdict
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.lab import gpu_matrix
 from ansible.module_utils.lab.aws import module as common
 from ansible.module_utils.lab.errors import LabError
+
+GPU: dict[str, Any] = {
+    "source": {"type": "str", "default": "nvidia"},
+    "branch": {"type": "str", "default": ""},
+    "modules": {"type": "str", "default": "auto"},
+    "torch": {"type": "str", "default": ""},
+    "toolkits": {"type": "list", "elements": "str", "default": []},
+}
+
+
+def decide_gpu(params: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Refuse what no GPU host could be; the stack and warnings. Raises LabError."""
+    image = params["lab"]["image"]
+    known = params["images"].get(image, {})
+    wish = gpu_matrix.Wish(
+        **(params["gpu"] | {"toolkits": tuple(params["gpu"]["toolkits"])}),
+        image_brings_driver=bool(known.get("driver")),
+    )
+    found, warnings = gpu_matrix.check(
+        params["lab"]["instance_type"], image, known.get("distribution", ""), wish
+    )
+    return (asdict(found) if found else {}), warnings
 
 
 def main() -> None:
@@ -91,15 +154,21 @@ def main() -> None:
             "images": {"type": "dict", "required": True},
             "prices": {"type": "dict", "required": True},
             "inventory_region": {"type": "str", "required": True},
+            "gpu": {"type": "dict", "default": {}, "options": GPU, "apply_defaults": True},
             "may_create": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
     try:
-        decided = common.decide(module.params, common.spec(module.params))
+        wanted = common.spec(module.params)
+        # A host that is there is started whatever it is: what it lacks, verify tells.
+        gpu, warnings = decide_gpu(module.params) if module.params["may_create"] else ({}, [])
+        decided = common.decide(module.params, wanted)
     except LabError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=False, **decided.answer())
+    answer = decided.answer()
+    answer["lab_warnings"] = warnings + answer["lab_warnings"]
+    module.exit_json(changed=False, gpu=gpu, **answer)
 
 
 if __name__ == "__main__":

@@ -6,20 +6,34 @@ and programs are run by a runner that tests can replace.
 
 from __future__ import annotations
 
+import platform
 import re
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from . import gpu_matrix, gpu_packages
+from .gpu_matrix import parse
 
 VENDOR = "0x10de"
 DISPLAY_CLASS = "0x03"  # VGA and 3D controllers; a GPU's audio function is 0x0403
-# Debian's packages that hold the kernel module, of which one is installed.
-MODULE_PACKAGES = ("nvidia-kernel-dkms", "nvidia-open-kernel-dkms")
-# EC2's V100, which CUDA 13 no longer runs on.
-VOLTA_DEVICES = frozenset({"1db1", "1db4", "1db5", "1db6"})
-CUDA_13_DRIVER = (580,)
-CUDA_12_DRIVER = (525, 60, 13)
+# The packages of which one brings the kernel module, in Debian, Ubuntu and NVIDIA's repository.
+MODULE_PACKAGE = re.compile(
+    r"nvidia-(kernel-dkms|kernel-open-dkms|open-kernel-dkms|dkms(-\d+)?(-server)?(-open)?)"
+    r"|linux-modules-nvidia-\d+(-server)?(-open)?-aws"
+)
+# The packages of which one brings CUDA's library, which must be of the module's version.
+LIBRARY_PACKAGE = re.compile(r"libcuda1|nvidia-driver-cuda|libnvidia-compute(-\d+)?(-server)?")
+PATTERNS = ("*nvidia*", "libcuda*", "cuda-*", "nvlsm", "linux-headers-*")
+SMI_FIELDS = {
+    "index": int, "name": str, "driver_version": str, "memory.total": int, "memory.used": int,
+    "utilization.gpu": int, "compute_cap": str, "pstate": str, "temperature.gpu": int,
+    "persistence_mode": str, "ecc.errors.uncorrected.volatile.total": int,
+}  # fmt: skip
+DONE = "installed"
+# What role nvidia writes first and removes last.
+MARK = "etc/apt/apt.conf.d/52lab-nvidia"
 
 # A runner takes an argument list and returns exit status and standard output.
 Runner = Callable[[Sequence[str]], tuple[int, str]]
@@ -32,20 +46,94 @@ class Gpu:
     address: str
     device: str
 
+    @property
+    def capability(self) -> tuple[int, ...]:
+        """Its compute capability; empty for one that the table does not know."""
+        return gpu_matrix.capability_of(self.device)
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package as dpkg knows it: "installed", "half-configured", … and the version it is of."""
+
+    name: str
+    state: str
+    version: str
+
+    @property
+    def upstream(self) -> str:
+        """The driver's version in it: "580.95.05" of "1:580.95.05-1"."""
+        found = re.match(r"(?:\d+:)?(\d+(?:\.\d+)+)", self.version)
+        return found[1] if found else ""
+
+
+@dataclass(frozen=True)
+class Dkms:
+    """A module of DKMS: "added", "built" or "installed" for one kernel (none for "added")."""
+
+    module: str
+    version: str
+    kernel: str
+    state: str
+
+
+@dataclass(frozen=True)
+class Smi:
+    """What nvidia-smi says: its exit status, its GPUs by SMI_FIELDS, and its words if it failed."""
+
+    status: int = 127
+    gpus: tuple[dict[str, int | str], ...] = ()
+    said: str = ""
+
 
 @dataclass(frozen=True)
 class Host:
-    """What a host has: GPUs and driver versions ("550.163.01", empty for none).
+    """What a host has; versions such as "550.163.01", each empty where there is none."""
 
-    `packaged` is true as soon as Debian's package of the module has left a trace, `installed`
-    has its version once that is whole; `works` is what nvidia-smi says.
-    """
+    gpus: tuple[Gpu, ...] = ()
+    instance_type: str = ""
+    distribution: str = ""
+    kernel: str = ""
+    machine: str = "x86_64"
+    loaded: str = ""
+    loaded_modules: str = ""
+    packages: tuple[Package, ...] = ()
+    dkms: tuple[Dkms, ...] = ()
+    # Kernels that could boot, and those of them that have a module of NVIDIA's as a file.
+    kernels: tuple[str, ...] = ()
+    kernels_with_module: tuple[str, ...] = ()
+    nouveau: bool = False
+    nodes: tuple[str, ...] = ()
+    smi: Smi = Smi()
+    # Whether role nvidia has begun to install a driver here.
+    ours: bool = False
 
-    gpus: tuple[Gpu, ...]
-    loaded: str
-    installed: str
-    packaged: bool
-    works: bool
+    @property
+    def module(self) -> Package | None:
+        """The package that brings the kernel module; a whole one before a broken one."""
+        found = [each for each in self.packages if MODULE_PACKAGE.fullmatch(each.name)]
+        return min(found, key=lambda each: each.state != DONE, default=None)
+
+    @property
+    def installed(self) -> str:
+        """The version of the module that packages have brought, once that package is whole."""
+        return self.module.upstream if self.module and self.module.state == DONE else ""
+
+    @property
+    def library(self) -> str:
+        """The version of CUDA's library that packages have brought."""
+        found = [each for each in self.packages if LIBRARY_PACKAGE.fullmatch(each.name)]
+        return next((each.upstream for each in found if each.state == DONE), "")
+
+    @property
+    def works(self) -> bool:
+        """Whether nvidia-smi reaches the driver."""
+        return self.smi.status == 0
+
+    @property
+    def expected(self) -> int:
+        """How many GPUs there should be: by the instance type, else as many as are on the bus."""
+        return gpu_matrix.gpus_of(self.instance_type)[1] or len(self.gpus)
 
 
 def run(command: Sequence[str]) -> tuple[int, str]:
@@ -57,15 +145,36 @@ def run(command: Sequence[str]) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+# --- Looking ------------------------------------------------------------------------------------
+
+
 def read_host(root: Path, runner: Runner = run) -> Host:
-    """Read sys/ and proc/ below `root`, and ask nvidia-smi and dpkg where there is a GPU."""
+    """Read etc/, sys/, proc/, dev/, boot/ and lib/ below `root`; ask programs if there is a GPU."""
     gpus = find_gpus(root)
+    kernel = _text(root / "proc/sys/kernel/osrelease")
+    there = Host(
+        gpus=gpus,
+        instance_type=_text(root / "sys/devices/virtual/dmi/id/product_name"),
+        distribution=distribution(_text(root / "etc/os-release")),
+        kernel=kernel,
+        machine=_text(root / "proc/sys/kernel/arch") or platform.machine(),
+    )
     if not gpus:
-        return Host((), "", "", packaged=False, works=False)
-    status, _ = runner(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"])
-    packages = module_packages(runner)
-    installed = packages.get("installed", "")
-    return Host(gpus, loaded_version(root), installed, bool(packages), works=status == 0)
+        return there
+    loaded, modules = loaded_driver(root)
+    return replace(
+        there,
+        loaded=loaded,
+        loaded_modules=modules,
+        packages=packages(runner),
+        dkms=dkms(runner),
+        kernels=kernels(root),
+        kernels_with_module=tuple(each for each in kernels(root) if has_module(root, each)),
+        nouveau=bool(re.search(r"^nouveau\b", _text(root / "proc/modules"), re.MULTILINE)),
+        nodes=tuple(sorted(path.name for path in (root / "dev").glob("nvidia*"))),
+        smi=smi(runner),
+        ours=(root / MARK).exists(),
+    )
 
 
 def find_gpus(root: Path) -> tuple[Gpu, ...]:
@@ -79,33 +188,93 @@ def find_gpus(root: Path) -> tuple[Gpu, ...]:
     return tuple(found)
 
 
-def loaded_version(root: Path) -> str:
-    """Return the version of the kernel module that is loaded, or an empty string."""
+def distribution(os_release: str) -> str:
+    """Return such as "Debian_13" of the text of /etc/os-release."""
+    found = dict(re.findall(r'^(ID|VERSION_ID)="?([^"\n]*)"?$', os_release, re.MULTILINE))
+    name, version = found.get("ID", ""), found.get("VERSION_ID", "")
+    return f"{name.capitalize()}_{version.partition('.')[0]}" if name else ""
+
+
+def loaded_driver(root: Path) -> tuple[str, str]:
+    """Return version and flavour of the kernel module that is loaded, or empty texts."""
     text = _text(root / "proc/driver/nvidia/version")
-    found = re.search(r"Kernel Module(?: for \S+)?\s+(\d+(?:\.\d+)+)", text)
-    return found[1] if found else ""
+    found = re.search(r"(Open )?Kernel Module(?: for \S+)?\s+(\d+(?:\.\d+)+)", text)
+    if not found:
+        return "", ""
+    return found[2], "open" if found[1] else "proprietary"
 
 
-def module_packages(runner: Runner) -> dict[str, str]:
-    """Return the driver version of Debian's packages of the module by their state in dpkg.
+def packages(runner: Runner) -> tuple[Package, ...]:
+    """Return the packages around the driver; not those that were never there or are removed."""
+    query = [
+        "dpkg-query",
+        "--show",
+        "--showformat",
+        "${Package}\t${db:Status-Status}\t${Version}\n",
+    ]
+    _, text = runner([*query, *PATTERNS])
+    found = [Package(*line.split("\t")) for line in text.splitlines()]
+    return tuple(each for each in found if each.state not in ("not-installed", "config-files"))
 
-    A package that was never there, or of which only settings are left, has no entry.
-    """
-    query = ["dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Version}\n"]
-    _, text = runner([*query, *MODULE_PACKAGES])
-    found = re.findall(r"^(\S+) (?:\d+:)?([\d.]+)", text, re.MULTILINE)
-    return {state: version for state, version in found if state != "config-files"}
+
+def dkms(runner: Runner) -> tuple[Dkms, ...]:
+    """Return NVIDIA's modules of `dkms status`, in its new and its old spelling."""
+    _, text = runner(["dkms", "status"])
+    found = []
+    for line in text.splitlines():
+        seen = re.match(r"(nvidia[\w-]*)(?:/|, )([\d.]+)(?:, (\S+), \S+)?: (\w+)", line)
+        if seen:
+            found.append(Dkms(seen[1], seen[2], seen[3] or "", seen[4]))
+    return tuple(found)
+
+
+def kernels(root: Path) -> tuple[str, ...]:
+    """List the kernels that could boot, as `uname -r` would tell them."""
+    found = (root / "boot").glob("vmlinuz-*")
+    return tuple(sorted(path.name.removeprefix("vmlinuz-") for path in found))
+
+
+def has_module(root: Path, kernel: str) -> bool:
+    """Whether a module of NVIDIA's is there for a kernel, built by DKMS or prebuilt."""
+    folder = root / "lib/modules" / kernel
+    return any(
+        re.fullmatch(r"nvidia(-current\w*)?\.ko(\.\w+)?", path.name)
+        for part in ("updates", "kernel", "extra")
+        for path in (folder / part).rglob("nvidia*.ko*")
+    )
+
+
+def smi(runner: Runner) -> Smi:
+    """Ask nvidia-smi for each of SMI_FIELDS; MiB for memory, per cent, degrees Celsius."""
+    status, text = runner(
+        ["nvidia-smi", "--query-gpu=" + ",".join(SMI_FIELDS), "--format=csv,noheader,nounits"]
+    )
+    if status:
+        return Smi(status, said=" ".join(text.split()))
+    return Smi(0, tuple(_smi_line(line) for line in text.splitlines() if line.strip()))
+
+
+def _smi_line(line: str) -> dict[str, int | str]:
+    values = [value.strip() for value in line.split(",")]
+    return {
+        name: int(value) if kind is int and value.isdecimal() else value
+        for (name, kind), value in zip(SMI_FIELDS.items(), values, strict=False)
+    }
+
+
+# --- What follows -------------------------------------------------------------------------------
 
 
 def driver_action(host: Host) -> str:
     """Decide about the driver: "none" (no GPU), "keep" (the image brought one), "install".
 
-    A driver of the image that is loaded and does not work is kept too: Debian's packages on
-    top of it would break it further, and verify tells what is wrong.
+    A driver of the image that is loaded and does not work is kept too: packages on top of it
+    would break it further, and verify tells what is wrong.
     """
     if not host.gpus:
         return "none"
-    return "keep" if (host.works or host.loaded) and not host.packaged else "install"
+    found = host.works or host.loaded
+    return "keep" if found and not host.module and not host.ours else "install"
 
 
 def reboot_required(host: Host) -> bool:
@@ -113,22 +282,104 @@ def reboot_required(host: Host) -> bool:
     return bool(host.gpus and host.installed and host.installed != host.loaded)
 
 
-def torch_build(host: Host) -> str:
-    """Choose the build of PyTorch that this host can run: "cpu", "cu126" or "cu132".
+def capabilities(host: Host) -> list[tuple[int, ...]]:
+    """Return the compute capability of each GPU: by its PCI id, else as nvidia-smi tells it."""
+    told = [parse(str(gpu.get("compute_cap", ""))) for gpu in host.smi.gpus]
+    return [
+        gpu.capability or (told[number] if number < len(told) else ())
+        for number, gpu in enumerate(host.gpus)
+    ]
 
-    CUDA 13 needs driver 580 and a Turing GPU; CUDA 12 needs 525.60.13. A driver that is
-    installed but not loaded yet counts, since it is the one after the reboot.
+
+def stack(host: Host, wish: gpu_matrix.Wish) -> gpu_matrix.Stack:
+    """Decide what this host runs, with a GPU or without. Raises LabError where nothing fits.
+
+    A driver that the image brought stays; one that is to be installed counts as there.
     """
-    driver = version(host.installed or host.loaded)
-    if not host.gpus or driver < CUDA_12_DRIVER:
-        return "cpu"
-    volta = any(gpu.device in VOLTA_DEVICES for gpu in host.gpus)
-    return "cu126" if volta or driver < CUDA_13_DRIVER else "cu132"
+    if not host.gpus:
+        return gpu_matrix.without_gpu(host.distribution, wish)
+    if driver_action(host) == "keep":
+        wish = replace(wish, driver=host.loaded or _told_driver(host))
+    names = ", ".join(
+        dict.fromkeys(gpu_matrix.model_of(each.device) or each.device for each in host.gpus)
+    )
+    return gpu_matrix.stack(
+        capabilities(host), host.distribution, wish, f"The host's GPU ({names})"
+    )
 
 
-def version(text: str) -> tuple[int, ...]:
-    """Split "550.163.01" into numbers that compare; an empty text is below all."""
-    return tuple(int(part) for part in text.split(".") if part)
+def _told_driver(host: Host) -> str:
+    return str(host.smi.gpus[0]["driver_version"]) if host.smi.gpus else ""
+
+
+def wanted_packages(host: Host, stack: gpu_matrix.Stack) -> list[str]:
+    """Name the driver's packages for this host, its kernel's headers first."""
+    branch = stack.driver.partition(".")[0]
+    names = gpu_packages.packages(host.distribution, stack.source, branch, stack.modules)
+    return [*gpu_packages.headers(host.distribution, host.kernel), *names]
+
+
+def switch(host: Host, stack: gpu_matrix.Stack) -> bool:
+    """Tell whether the driver installed is of another branch, flavour or source than is wanted."""
+    if not host.module or driver_action(host) != "install":
+        return False
+    other_branch = host.module.upstream.partition(".")[0] != stack.driver.partition(".")[0]
+    names = [each.name for each in host.packages]
+    foreign = stack.source == "distribution" and "cuda-keyring" in names
+    return other_branch or foreign or host.module.name not in wanted_packages(host, stack)
+
+
+def problems(host: Host) -> list[str]:
+    """Say what is wrong after an installation, each with what to do; nothing without a GPU."""
+    if not host.gpus:
+        return []
+    return [*_versions(host), *_modules(host), *_answers(host)]
+
+
+def _versions(host: Host) -> list[str]:
+    if host.module and host.module.state != DONE:
+        return [
+            f"The package {host.module.name} is {host.module.state}: see why with"
+            " `dpkg --configure --pending`, then run site.yml again"
+        ]
+    if host.installed and host.library and host.installed != host.library:
+        return [
+            f"The kernel module is {host.installed}, CUDA's library {host.library}: both must be"
+            " one version; run site.yml again, which installs one set"
+        ]
+    return []
+
+
+def _modules(host: Host) -> list[str]:
+    if not host.installed:
+        return []
+    said = []
+    for kernel in host.kernels:
+        states = [each.state for each in host.dkms if each.kernel == kernel]
+        if DONE in states or (not host.dkms and kernel in host.kernels_with_module):
+            continue
+        state = f"DKMS says {states[0]}" if states else "DKMS has none"
+        said.append(
+            f"The driver {host.installed} has no module for the kernel {kernel}, which could boot"
+            f" ({state}): run `apt-get install linux-headers-{kernel}` and `dkms autoinstall -k"
+            f" {kernel}`, whose log is /var/lib/dkms/*/*/build/make.log; or remove that kernel"
+        )
+    return said
+
+
+def _answers(host: Host) -> list[str]:
+    if reboot_required(host):
+        return []
+    if not host.works:
+        said = host.smi.said or "it is not installed"
+        return [f"nvidia-smi: {said}; a reboot loads the driver that is installed"]
+    if len(host.smi.gpus) != host.expected:
+        what = host.instance_type or "the PCI bus"
+        return [
+            f"{what} has {host.expected} GPU(s), nvidia-smi sees {len(host.smi.gpus)}: see"
+            " `dmesg | grep -i -e nvrm -e xid`; a stop and a start moves the host to other hardware"
+        ]
+    return []
 
 
 def _text(path: Path) -> str:
