@@ -93,7 +93,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.lab.aws import apply, environment, keys, preflight, seen, spent
+from ansible.module_utils.lab.aws import apply, environment, keys, preflight, spent
 from ansible.module_utils.lab.aws import module as common
 from ansible.module_utils.lab.aws import plan as plans
 from ansible.module_utils.lab.aws.clock import Clock
@@ -121,12 +121,7 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         except LabError as error:
             done = "".join(f"\n  done: {text}" for text in work.said)
             raise LabError(f"{error}{done}") from error
-        there = seen.look(
-            decided.aws,
-            decided.target.names,
-            decided.target.bucket,
-            users_own=decided.target.users_bucket,
-        )
+        there = preflight.look_again(decided.aws, decided.target)
         spent.save(spec.state_dir, preflight.runs(decided.target, there))
         answer["host"] = preflight.summary(decided.target, there)
         return answer

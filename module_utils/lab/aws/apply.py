@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import LabError
-from . import keys, seen
+from . import apply_guard, keys, seen
 from .clock import MINUTE
 from .launch import launch, start
 from .lock import write_private
@@ -305,4 +305,5 @@ STEPS: Mapping[str, Callable[[Work, Step], None]] = {
     "set_profile": _set_profile,
     "create_volume": _create_volume,
     "attach_volume": _attach_volume,
+    **apply_guard.STEPS,
 }

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..errors import LabError
-from . import seen
+from . import guard, seen
 from .clock import MINUTE, Clock
 from .names import Names, read_tags
-from .plan import Step
 from .seen import NO_ENTITY
 from .session import Aws, AwsError, side_by_side, unless
-from .things import Bucket, Group, Instance, KeyPair, Profile, Role, Seen, Volume
+from .steps import Step
+from .things import Bucket, Group, Guard, Instance, KeyPair, Profile, Role, Seen, Volume
 from .variables import Spec
 
 GONE = {
@@ -54,6 +54,7 @@ class Things:
     addresses: tuple[str, ...]
     images: tuple[str, ...]
     snapshots: tuple[str, ...]
+    guard: Guard = field(default_factory=Guard)
 
 
 def look(aws: Aws, names: Names, bucket: str) -> Things:
@@ -65,6 +66,7 @@ def look(aws: Aws, names: Names, bucket: str) -> Things:
             "volumes": lambda: seen.volumes(aws, names.filters()),
             "addresses": lambda: _ids(aws, names, "DescribeAddresses", "Addresses", "AllocationId"),
             "images": lambda: _ids(aws, names, "DescribeImages", "Images", "ImageId"),
+            "guard": lambda: _guard(aws, names),
             "snapshots": lambda: _ids(aws, names, "DescribeSnapshots", "Snapshots", "SnapshotId"),
         }
     )
@@ -81,6 +83,20 @@ def look(aws: Aws, names: Names, bucket: str) -> Things:
         profile=own(there.profile),
         bucket=own(there.bucket),
     )
+
+
+def _guard(aws: Aws, names: Names) -> Guard:
+    """Look at what stops the host from outside; what is somebody else's is left out."""
+    account = str(aws.call("sts", "GetCallerIdentity")["Account"])
+    found = guard.look(aws, names, account)
+    ours = {
+        kind: schedule
+        for kind, schedule in found.schedules.items()
+        if schedule.role_arn.endswith(f":{account}:role/{names.stopper}")
+    }
+    role = found.role if found.role and names.owns(found.role.tags) else None
+    budget = found.budget if found.budget and found.budget.tag == f"user:Lab${names.lab}" else None
+    return replace(found, schedules=ours, role=role, budget=budget)
 
 
 def _ids(aws: Aws, names: Names, operation: str, key: str, field: str) -> tuple[str, ...]:
@@ -143,10 +159,23 @@ def make_plan(wish: Wish, names: Names, there: Things) -> list[Step]:
         steps.append(Step("delete_profile", f"Delete instance profile {names.role}", args))
     if there.role:
         steps.append(Step("delete_role", f"Delete role {names.role}", {"name": names.role}))
+    steps += _guard_steps(names, there.guard)
     if there.bucket and wish.delete_bucket:
         text = f"Delete bucket {there.bucket.name} with all that is in it"
         steps.append(Step("delete_bucket", text, {"name": there.bucket.name}))
     return [replace(step, before=step.text.partition(" ")[2]) for step in steps]
+
+
+def _guard_steps(names: Names, found: Guard) -> list[Step]:
+    steps = [
+        Step("delete_schedule", f"Delete schedule {schedule.name}", {"name": schedule.name})
+        for schedule in found.schedules.values()
+    ]
+    if found.role:
+        steps.append(Step("delete_role", f"Delete role {names.stopper}", {"name": names.stopper}))
+    if found.budget:
+        steps.append(Step("delete_budget", f"Delete budget {names.role}", {"name": names.role}))
+    return steps
 
 
 def kept(wish: Wish, names: Names, there: Things, spec: Spec) -> list[str]:
@@ -177,6 +206,10 @@ def kept(wish: Wish, names: Names, there: Things, spec: Spec) -> list[str]:
         f"snapshot {s}: delete it with `aws ec2 delete-snapshot --region {region}"
         f" --snapshot-id {s}`"
         for s in there.snapshots
+    ]
+    lines += [
+        f"{service}, if this lab has something there, for it could not be looked at: {why}"
+        for service, why in sorted(there.guard.denied.items())
     ]
     return lines
 
@@ -286,6 +319,15 @@ def _delete_bucket(aws: Aws, args: Mapping[str, Any]) -> None:
     aws.call("s3", "DeleteBucket", Bucket=name)
 
 
+def _delete_schedule(aws: Aws, args: Mapping[str, Any]) -> None:
+    guard.drop_schedule(aws, args["name"])
+
+
+def _delete_budget(aws: Aws, args: Mapping[str, Any]) -> None:
+    account = str(aws.call("sts", "GetCallerIdentity")["Account"])
+    guard.drop_budget(aws, account, args["name"])
+
+
 DELETE: Mapping[str, Callable[[Aws, Mapping[str, Any]], None]] = {
     "delete_volume": _delete_volume,
     "release": _release,
@@ -294,6 +336,8 @@ DELETE: Mapping[str, Callable[[Aws, Mapping[str, Any]], None]] = {
     "delete_profile": _delete_profile,
     "delete_role": _delete_role,
     "delete_bucket": _delete_bucket,
+    "delete_schedule": _delete_schedule,
+    "delete_budget": _delete_budget,
 }
 
 

@@ -28,6 +28,15 @@ class Names:
         """Name of the role and of its instance profile."""
         return f"{PROJECT}-{self.lab}-{self.region}"
 
+    @property
+    def stopper(self) -> str:
+        """Name of the role by which EventBridge Scheduler stops the host."""
+        return f"{self.role}-stop"
+
+    def schedule(self, kind: str) -> str:
+        """Name of a schedule, `max` or `daily`; schedules are of one region."""
+        return f"{self.common}-{kind}"
+
     def bucket(self, account: str) -> str:
         """Name of the bucket, where the user has named none: unique over all of AWS."""
         return f"{PROJECT}-{account}-{self.lab}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
-from . import keys
+from . import keys, plan_guard
 from .names import POLICY
 from .preflight import Target
+from .steps import Step
 from .things import Instance, Rule, Seen
 
 HOP_LIMIT = 1  # the host itself; containers on it get no credentials
@@ -32,29 +32,30 @@ TRUST = {
 }
 
 
-@dataclass(frozen=True)
-class Step:
-    """One change: what apply.py does, and how the user reads it.
+def policy(bucket: str, prefix: str = "") -> dict[str, Any]:
+    """Return what the host may do: read and write its own bucket, nothing else.
 
-    `before` and `after` are lines of the diff.
+    With a prefix, without outer slashes, only what lies under it. S3 takes the key that a HEAD asks
+    for as s3:prefix when it decides between 404 and 403, so that new files can be made there.
     """
-
-    do: str
-    text: str
-    args: Mapping[str, Any] = field(default_factory=dict)
-    before: str = ""
-    after: str = ""
-
-
-def policy(bucket: str) -> dict[str, Any]:
-    """Return what the host may do: read and write its own bucket, nothing else."""
     arn = f"arn:aws:s3:::{bucket}"
+    if not prefix:
+        return _statements(
+            {"Action": list(BUCKET_ACTIONS), "Resource": [arn]},
+            {"Action": list(OBJECT_ACTIONS), "Resource": [f"{arn}/*"]},
+        )
+    below = {"StringLike": {"s3:prefix": [prefix, f"{prefix}/*"]}}
+    return _statements(
+        {"Action": ["s3:GetBucketLocation"], "Resource": [arn]},
+        {"Action": ["s3:ListBucket"], "Resource": [arn], "Condition": below},
+        {"Action": list(OBJECT_ACTIONS), "Resource": [f"{arn}/{prefix}/*"]},
+    )
+
+
+def _statements(*allowed: dict[str, Any]) -> dict[str, Any]:
     return {
         "Version": "2012-10-17",
-        "Statement": [
-            {"Effect": "Allow", "Action": list(BUCKET_ACTIONS), "Resource": [arn]},
-            {"Effect": "Allow", "Action": list(OBJECT_ACTIONS), "Resource": [f"{arn}/*"]},
-        ],
+        "Statement": [{"Effect": "Allow", **statement} for statement in allowed],
     }
 
 
@@ -65,7 +66,10 @@ def make_plan(target: Target, there: Seen, key: keys.LocalKey) -> list[Step]:
         *_group(target, there),
         *_bucket(target, there),
         *_role(target, there),
+        *plan_guard.stopper(target, there),
+        *plan_guard.budget(target, there),
         *_host(target, there),
+        *plan_guard.schedules(target, there),
         *_data(target, there),
     ]
 
@@ -263,6 +267,9 @@ def _data(target: Target, there: Seen) -> Iterator[Step]:
             f"Attach the data volume{f' {data.id}' if data else ''} to the host",
             after=f"data volume {name}: attached to the host",
         )
+
+
+__all__ = ["HOP_LIMIT", "TRUST", "Step", "diff", "make_plan", "policy", "wanted_rules"]
 
 
 def diff(steps: list[Step]) -> dict[str, str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from ..errors import LabError
-from . import caller, environment, image, keys, places, quota, refusals, seen, spent
+from . import caller, environment, guard, guards, image, keys, places, quota, refusals, seen, spent
 from .findings import Findings
 from .image import Image
 from .names import Names
@@ -73,11 +73,12 @@ def check(
             "offered": lambda: places.offered(aws, spec.instance_type),
             "type": lambda: image.instance_type(aws, spec.instance_type),
             "image": lambda: image.look(aws, spec, inputs.images),
+            "guard": lambda: guard.look(aws, names, account),
             "quota": lambda: quota.look(aws, spec.instance_type),
             "prices": lambda: current(aws, inputs.prices, spec.region, [spec.instance_type]),
         }
     )
-    there: Seen = found["seen"]
+    there: Seen = replace(found["seen"], guard=found["guard"])
     host = there.host(names)
     if host is None and not inputs.may_create:
         raise LabError(
@@ -88,6 +89,7 @@ def check(
     refusals.foreign(there, names, findings)
     refusals.bucket(there, spec, findings)
     refusals.key(there, key, names, findings)
+    guards.refuse(guard.Wanted(spec, names, account), there, findings)
     places.volume(there, host, spec, findings)
     subnets = places.subnets(there, host, spec, found["offered"], findings)
     if host is None:
@@ -135,6 +137,12 @@ def _region(inputs: Inputs) -> None:
         )
 
 
+def look_again(aws: Aws, target: Target) -> Seen:
+    """Look at the lab after a change of it. Raises AwsError."""
+    there = seen.look(aws, target.names, target.bucket, users_own=target.users_bucket)
+    return replace(there, guard=guard.look(aws, target.names, target.account))
+
+
 def runs(target: Target, there: Seen) -> tuple[spent.Run, ...]:
     """Return when the host ran, as earlier runs have kept it and as AWS tells it now."""
     kept = spent.read(target.spec.state_dir)
@@ -148,6 +156,7 @@ def _now() -> datetime:
 def summary(target: Target, there: Seen) -> dict[str, Any]:
     """Return what the playbooks tell the user and hand to the next steps."""
     host, data = there.host(target.names), there.data()
+    wanted = guard.Wanted(target.spec, target.names, target.account)
     so_far = spent.this_month(runs(target, there), there.volumes, target.gb_month, _now())
     return {
         "name": target.spec.name,
@@ -170,4 +179,5 @@ def summary(target: Target, there: Seen) -> dict[str, Any]:
         f" ({target.price.note})",
         "spent_month": round(so_far.dollars, 2),
         "spent_text": so_far.text,
+        "guard": list(guard.says(wanted, there.guard)),
     }

@@ -47,7 +47,7 @@ def look(aws: Aws, names: Names, bucket: str, users_own: bool) -> Seen:
                 )
             ),
             "subnets": lambda: subnets(aws),
-            "role": lambda: _role(aws, names.role),
+            "role": lambda: look_at_role(aws, names.role),
             "profile": lambda: _profile(aws, names.role),
             "bucket": lambda: look_at_bucket(aws, bucket, details=not users_own),
             "snapshots": lambda: snapshots(aws, names.filters()),
@@ -200,13 +200,14 @@ def _key_pair(answer: Mapping[str, Any]) -> KeyPair | None:
     )
 
 
-def _role(aws: Aws, name: str) -> Role | None:
+def look_at_role(aws: Aws, name: str, policy_name: str = POLICY) -> Role | None:
+    """Return a role with its one policy; None where there is none."""
     found = unless(NO_ENTITY, lambda: aws.call("iam", "GetRole", RoleName=name))
     if found is None:
         return None
     policy = unless(
         NO_ENTITY,
-        lambda: aws.call("iam", "GetRolePolicy", RoleName=name, PolicyName=POLICY),
+        lambda: aws.call("iam", "GetRolePolicy", RoleName=name, PolicyName=policy_name),
     )
     return Role(
         name=name,

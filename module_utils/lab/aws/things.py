@@ -127,6 +127,37 @@ class Profile:
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """One schedule that stops a host: when, in which time zone, by which role."""
+
+    name: str
+    expression: str
+    timezone: str
+    role_arn: str
+    host_id: str
+
+
+@dataclass(frozen=True)
+class Budget:
+    """One budget: US dollars a month, of what bears a tag, and who is told."""
+
+    name: str
+    dollars: float
+    tag: str
+    email: str
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What stops the host from outside; `denied` says of what service nothing could be learnt."""
+
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    role: Role | None = None
+    budget: Budget | None = None
+    denied: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Subnet:
     """One subnet."""
 
@@ -153,6 +184,7 @@ class Seen:
     on_shutdown: str = ""
     snapshots: tuple[Snapshot, ...] = ()
     addresses: tuple[str, ...] = ()
+    guard: Guard = field(default_factory=Guard)
 
     def host(self, names: Names) -> Instance | None:
         """Return the lab's host (the first, should there be two: the preflight refuses that)."""

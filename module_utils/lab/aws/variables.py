@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from ..errors import LabError
 WHERE = "inventory/group_vars/all/lab.yml"
 SSH_PORT = 22
 SHOWN = 60
+TYPE = r"[a-z][a-z0-9-]*\.[a-z0-9-]+"
 T = TypeVar("T")
 
 
@@ -34,6 +36,14 @@ class Spec:
     zone: str
     subnet_id: str
     state_dir: Path
+    instance_types: tuple[str, ...] = ()
+    max_hours: int = 0
+    daily_stop: str = ""
+    timezone: str = "UTC"
+    monthly_budget: int = 0
+    budget_email: str = ""
+    retire_days: int = 0
+    cost_explorer: bool = False
 
 
 class BadValueError(ValueError):
@@ -102,6 +112,29 @@ def _image(value: Any, images: Mapping[str, Any]) -> str:
     raise BadValueError(f"one of {known}, or an id such as ami-0123456789abcdef0", "debian_13")
 
 
+def _types(value: Any) -> tuple[str, ...]:
+    try:
+        found = [_text(TYPE, "", "")(item) for item in _list(value)]
+    except BadValueError:
+        raise BadValueError("a list of instance types", "g5.xlarge,g6.xlarge") from None
+    return tuple(dict.fromkeys(found))
+
+
+def _timezone(value: Any) -> str:
+    rule = 'the name of a time zone, such as "Europe/Berlin"'
+    try:
+        return zoneinfo.ZoneInfo(_text(r"[A-Za-z0-9_+/-]{1,60}", rule, "UTC")(value)).key
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise BadValueError(rule, "UTC") from None
+
+
+def _switch(value: Any) -> bool:
+    text = str(value).lower()
+    if text in ("true", "yes", "on", "1", "false", "no", "off", "0"):
+        return text in ("true", "yes", "on", "1")
+    raise BadValueError("true or false", "false")
+
+
 def _bucket(value: Any) -> str:
     rule = "empty, or a bucket's name: 3 to 63 of a-z, 0-9, dot and hyphen"
     text = _text(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", rule, "my-data-sets", empty=True)(value)
@@ -135,7 +168,8 @@ def check(raw: Mapping[str, Any], images: Mapping[str, Any]) -> Spec:
         "region": take("region", _text(
             r"[a-z]{2}(-[a-z]+)+-[0-9]", "a region's name", "us-east-1")),
         "instance_type": take("instance_type", _text(
-            r"[a-z][a-z0-9-]*\.[a-z0-9-]+", "an instance type", "g4dn.xlarge")),
+            TYPE, "an instance type", "g4dn.xlarge")),
+        "instance_types": take("instance_types", _types),
         "image": take("image", lambda value: _image(value, images)),
         "image_user": take("image_user", _text(
             r"[a-z_][a-z0-9_-]{0,31}", "empty, or a Unix user's name", "admin", empty=True)),
@@ -150,7 +184,23 @@ def check(raw: Mapping[str, Any], images: Mapping[str, Any]) -> Spec:
         "subnet_id": take("subnet_id", _text(
             r"subnet-[0-9a-f]{8,17}", "empty, or a subnet's id", "subnet-0123456789abcdef0",
             empty=True)),
+        "max_hours": take("max_hours", _whole(0, 8760, 48)),
+        "daily_stop": take("daily_stop", _text(
+            r"([01][0-9]|2[0-3]):[0-5][0-9]", "empty, or a time of day as \"22:30\"", "22:30",
+            empty=True)),
+        "timezone": take("timezone", _timezone),
+        "monthly_budget": take("monthly_budget", _whole(0, 1_000_000, 100)),
+        "budget_email": take("budget_email", _text(
+            r"[^@\s,]{1,64}@[^@\s,]{1,185}", "empty, or one e-mail address", "me@example.org",
+            empty=True)),
+        "retire_days": take("retire_days", _whole(0, 3650, 30)),
+        "cost_explorer": take("cost_explorer", _switch),
     }  # fmt: skip
+    if fields["monthly_budget"] and not fields["budget_email"]:
+        problems.append(
+            f"lab_monthly_budget is {fields['monthly_budget']}, but nobody is to be told: set"
+            f" lab_budget_email in {WHERE} or run again with -e lab_budget_email=me@example.org"
+        )
     if (
         fields["zone"]
         and fields["region"]

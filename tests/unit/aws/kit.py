@@ -37,6 +37,14 @@ WISH: dict[str, Any] = {
     "open_ports": [22],
     "zone": "",
     "subnet_id": "",
+    "instance_types": [],
+    "max_hours": 48,
+    "daily_stop": "",
+    "timezone": "UTC",
+    "monthly_budget": 0,
+    "budget_email": "",
+    "retire_days": 30,
+    "cost_explorer": False,
 }
 
 
@@ -116,7 +124,10 @@ class Faulty:
         self.before(operation, params)
         self.calls.append((operation, params))
         with MOTO_LOCK:
-            answer: Mapping[str, Any] = self.inner.call(service, operation, **params)
+            try:
+                answer: Mapping[str, Any] = self.inner.call(service, operation, **params)
+            except NotImplementedError:  # as the sandbox answers to what moto lacks
+                raise refuse(operation, "InvalidAction") from None
         self.after(operation, params)
         return answer
 

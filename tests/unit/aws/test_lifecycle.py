@@ -32,8 +32,11 @@ WRITES = [
     "PutRolePolicy",
     "CreateInstanceProfile",
     "AddRoleToInstanceProfile",
+    "CreateRole",
+    "PutRolePolicy",
     "RunInstances",
     "ModifyInstanceAttribute",
+    "CreateSchedule",
     "CreateVolume",
     "AttachVolume",
 ]
@@ -275,7 +278,7 @@ def test_a_stopped_host_is_started_with_its_new_type(
     _, there, _, _ = look(aws, spec)
     aws.inner.call("ec2", "StopInstances", InstanceIds=[there.hosts(NAMES)[0].id])
     _, _, _, steps = look(aws, wish(tmp_path, instance_type="g5.xlarge"))
-    assert [step.do for step in steps] == ["change_type", "start"]
+    assert [step.do for step in steps] == ["change_type", "start", "set_schedule"]
     build(aws, wish(tmp_path, instance_type="g5.xlarge"))
     _, there, _, _ = look(aws, wish(tmp_path, instance_type="g5.xlarge"))
     assert [(i.type, i.state) for i in there.instances] == [("g5.xlarge", "running")]

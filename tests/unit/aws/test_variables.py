@@ -41,6 +41,14 @@ VALUES: dict[str, list[Any]] = {
     "open_ports": [[], [80], [22, 0], [22, 70000], "22,x"],
     "zone": ["a", "us-east-1", "us-west-2a"],
     "subnet_id": ["subnet", "vpc-0123456789abcdef0"],
+    "instance_types": [["g5"], "g5.xlarge,x", 7, [None]],
+    "max_hours": [-1, 9999, "two", None],
+    "daily_stop": ["24:00", "7:00", "23:60", "23", 23, None],
+    "timezone": ["Berlin", "../etc/passwd", "", "Europe/Nowhere", None],
+    "monthly_budget": [-5, "$100", 0.5],
+    "budget_email": ["me", "a@b, c@d", "a b@c"],
+    "retire_days": [-1, "never"],
+    "cost_explorer": ["maybe", None, 2],
 }  # fmt: skip
 BAD = [(name, value) for name, values in VALUES.items() for value in values]
 
@@ -62,6 +70,13 @@ def test_all_bad_ones_at_once() -> None:
 
 def test_an_overlong_value_is_cut() -> None:
     assert len(message(name="x" * 300)) < 300
+
+
+def test_a_budget_that_nobody_is_told_of_is_refused() -> None:
+    assert message(monthly_budget=50) == (
+        "lab_monthly_budget is 50, but nobody is to be told: set lab_budget_email in"
+        " inventory/group_vars/all/lab.yml or run again with -e lab_budget_email=me@example.org"
+    )
 
 
 def test_what_dash_e_gives_is_taken(tmp_path: Path) -> None:
