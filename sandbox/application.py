@@ -70,6 +70,8 @@ class Application:
             return self._serve_s3(environ, start_response)
         fields = _form(environ)
         action = fields.get("Action", [""])[0] or _json_action(environ)
+        if not action and environ.get("REQUEST_METHOD") in ("DELETE", "POST", "PUT"):
+            action = str(environ.get("PATH_INFO", ""))  # REST services name no action (Scheduler)
         if not action or action.startswith(READS) or fields.get("DryRun") == ["true"]:
             with MOTO_LOCK:
                 return [b"".join(self.moto(environ, start_response))]

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from moto.ec2.models import ec2_backends
@@ -66,6 +67,17 @@ class Reconciler:
                 self._converged = None
                 self.step()
             return bool(running)
+
+    def follow_schedules(self) -> bool:
+        """Stop the instances whose schedules say so; tell if any was."""
+        from sandbox import schedules  # noqa: PLC0415  it imports the patches of this one
+
+        with self.lock:
+            with MOTO_LOCK:
+                stopped = schedules.stop_due(datetime.now(UTC))
+            if stopped:
+                self.step()
+            return stopped
 
     def reboot(self, instance_ids: list[str]) -> None:
         """Restart machines, as RebootInstances asks."""

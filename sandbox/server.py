@@ -87,7 +87,7 @@ class Running:
         while True:
             time.sleep(WATCH_EVERY_S)
             try:
-                if self.reconciler.follow_power_off():
+                if self.reconciler.follow_power_off() or self.reconciler.follow_schedules():
                     self.state.save()
                 self.reconciler.step()
             except Exception:

@@ -44,6 +44,7 @@ SERVICES = (
     "logs",
     "sns",
     "events",
+    "scheduler",
 )
 DEBOUNCE_S = 0.5
 ATTEMPTS = 20

@@ -13,7 +13,7 @@ instance aws:ResourceTag/* and ec2:ResourceTag/*.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -72,6 +72,17 @@ def request_context(response: Any, request: Any) -> Iterator[None]:
     elif request._service == "ec2":
         keys |= _instance_tags(response)
     token = _context.set(keys)
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+@contextmanager
+def with_instance_tags(tags: Mapping[str, str]) -> Iterator[None]:
+    """Make an instance's tags known to the policies evaluated within, beside no request."""
+    keys = {f"{p}:resourcetag/{k}".lower(): [v] for k, v in tags.items() for p in ("aws", "ec2")}
+    token = _context.set({**_DEFAULT, **keys})
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """Gap: any instance can be started, stopped or rebooted in any state, a terminated one too.
 
-Besides, terminating twice fails, and an Elastic IP stays with a terminated instance.
+Besides, a start leaves the launch time as it was, terminating twice fails, and an Elastic IP stays
+with a terminated instance.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import instances
 
@@ -50,7 +52,10 @@ def _start(original: Callable[..., Any], instance: Any) -> Any:
     """Leave a running instance alone: its public address must not change."""
     if instance.state == "running":
         return copy.copy(instance._state)
-    return original(instance)
+    before = original(instance)
+    # AWS's LaunchTime is that of the last start.
+    instance.launch_time = utcnow()
+    return before
 
 
 def _stop(original: Callable[..., Any], instance: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -352,6 +353,16 @@ def starting_a_running_instance_keeps_its_address(served: Served) -> bool:
     before = describe(served, instance_id)["PublicIpAddress"]
     ec2.start_instances(InstanceIds=[instance_id])
     return bool(describe(served, instance_id)["PublicIpAddress"] == before)
+
+
+@probe
+def launch_time_is_that_of_the_last_start(served: Served) -> bool:
+    ec2, instance_id = served.client("ec2"), run(served)[0]["InstanceId"]
+    before = describe(served, instance_id)["LaunchTime"]
+    ec2.stop_instances(InstanceIds=[instance_id])
+    time.sleep(1.1)
+    ec2.start_instances(InstanceIds=[instance_id])
+    return bool(describe(served, instance_id)["LaunchTime"] > before)
 
 
 @probe
