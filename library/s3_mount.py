@@ -402,7 +402,8 @@ class Run:
                 self.module.warn(text)
         try:
             keys = credentials.find(remote.access, remote.bucket.name, self.metadata)
-            client = s3.Client(remote.bucket, keys)
+            wait = min(s3.TIMEOUT, float(self.params["timeout"]))
+            client = s3.Client(remote.bucket, keys, wait)
             there = client.check()
             if remote.bucket.prefix and not there:
                 self._make_prefix(client)

@@ -62,6 +62,7 @@ class Running:
         self,
         method: str = "GET",
         path: str = "/b/key",
+        *,
         port: int = 0,
         body: bytes | None = None,
         timeout: float = 5,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.lab.s3mount import cache, keeper, mountpoint, names, unmount
+from ansible.module_utils.lab.s3mount import probe as probe_module
 from ansible.module_utils.lab.s3mount.cache import trim
 from ansible.module_utils.lab.s3mount.fstab import Entry
 from ansible.module_utils.lab.s3mount.probe import PROBE_PREFIX, Health, State, ask, probe, use
@@ -46,6 +47,22 @@ def test_never_waits_for_a_child_beyond_the_deadline() -> None:
     before = time.monotonic()
     ask(lambda: steps_then("hang"), 0.2)
     assert time.monotonic() - before < 0.5
+
+
+def test_leaves_no_child_behind_that_ended_late() -> None:
+    probe_module._left.clear()
+    child = os.fork()
+    if child == 0:
+        time.sleep(0.3)  # as one that a mount holds, though killed
+        os._exit(0)
+    probe_module._left.add(child)
+    ask(lambda: steps_then("end"), 1)
+    assert probe_module._left == {child}
+    time.sleep(0.4)
+    ask(lambda: steps_then("end"), 1)
+    assert probe_module._left == set()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(child, os.WNOHANG)
 
 
 def test_tells_a_name_that_nobody_made_from_one_that_seems_to_exist(

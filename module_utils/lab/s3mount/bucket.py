@@ -15,6 +15,8 @@ from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_ope
 from ..errors import LabError
 from .sigv4 import Credentials, signed_headers
 
+TIMEOUT = 15.0  # seconds for one request
+
 
 @dataclass(frozen=True)
 class Bucket:
@@ -65,7 +67,7 @@ class Client:
 
     bucket: Bucket
     credentials: Credentials | None
-    timeout: float = 15.0
+    timeout: float = TIMEOUT
 
     def check(self) -> bool:
         """Return whether anything lies under the prefix."""

@@ -22,6 +22,7 @@ from .mountinfo import Mount, mounts_at
 
 _REFUSALS = ("EACCES", "EPERM", "EIO")  # the last is what rclone says
 _DAEMON_GONE = (errno.ENOTCONN, errno.ECONNABORTED)
+_left: set[int] = set()  # children that a mount holds
 PROBE_PREFIX = ".lab-s3-probe-"
 
 
@@ -156,6 +157,7 @@ class Answer:
 
 def ask(steps: Callable[[], Iterator[None]], deadline: float) -> Answer:
     """Run the steps in a child and count those done within `deadline` seconds."""
+    _reap()
     until = time.monotonic() + deadline
     reader, writer = os.pipe()
     child = os.fork()
@@ -207,7 +209,18 @@ def _read_until(reader: int, until: float) -> bytes:
 def _leave(child: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
-    for _ in range(20):
-        if os.waitpid(child, os.WNOHANG)[0]:
+    _left.add(child)
+    for _ in range(10):
+        _reap()
+        if child not in _left:
             return
         time.sleep(0.01)
+
+
+def _reap() -> None:
+    """Let go of the children that could not be killed at their time and have ended since."""
+    for child in list(_left):
+        with suppress(ChildProcessError):
+            if not os.waitpid(child, os.WNOHANG)[0]:
+                continue
+        _left.discard(child)

@@ -23,7 +23,8 @@ _BETWEEN_PROBES = 1.0  # seconds
 # bucket just before and the new mount after it, a hang is healed within 15 s.
 _HANG = 9.0
 _BUCKET_DEADLINE = 3.0
-_BETWEEN_BUCKET_PROBES = 300.0  # each costs a handful of requests
+# Each costs up to four requests: some 6,000 a day, a quarter of a cent.
+_BETWEEN_BUCKET_PROBES = 60.0
 _WHILE_UNWELL = 10.0
 _BETWEEN_TRIMS = 60.0
 _BETWEEN_NOTES = 10.0  # a note that is much older says that the watch itself is gone
