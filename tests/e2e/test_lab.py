@@ -168,6 +168,9 @@ def test_stop_start_and_a_new_address(lab: Lab) -> None:
     assert after != before
     assert answers_on_22(after)
     assert lab.ssh("cat /data/datasets/fashion-mnist/README.txt | head -c 1")
+    lab.ssh("timeout 50 sh -c 'until mountpoint --quiet /s3; do sleep 0.5; done'")
+    shown = lab.play("playbooks/status.yml").output
+    assert re.search(r"/s3: ok,\s+gpulab-\S+,\s+watched\s+since", shown)
     assert lab.play("playbooks/start.yml").total("changed") == 0
     lab.play("playbooks/verify_host.yml")
 

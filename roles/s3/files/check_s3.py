@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Prove that the bucket is mounted and answers, and that the lab's user can work in it."""
+"""Prove that the bucket is mounted, answers and is watched, and that its user can work in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, "/usr/local/lib/lab")
 
-from s3mount.probe import State, probe, use  # type: ignore[import-not-found]  # on the host
+from s3mount import status  # type: ignore[import-not-found]  # on the host
+from s3mount.probe import State, use  # type: ignore[import-not-found]  # on the host
 
 SETTINGS = Path("/etc/lab/s3.json")
 SECONDS = 20.0
@@ -20,8 +21,8 @@ SECONDS = 20.0
 
 def say(check: str, well: bool, detail: str) -> None:
     """Print one result."""
-    status = "ok" if well else "failed"
-    sys.stdout.write(json.dumps({"check": check, "status": status, "detail": detail}) + "\n")
+    result = "ok" if well else "failed"
+    sys.stdout.write(json.dumps({"check": check, "status": result, "detail": detail}) + "\n")
     sys.stdout.flush()  # before the child that runs as the user prints
 
 
@@ -40,9 +41,12 @@ def main() -> None:
     if sys.argv[1:] == ["as-user"]:
         try_as_user(path, write)
         return
-    health = probe(path, SECONDS)
-    seen = f"{health.state} {health.source} {health.detail}".strip()
-    say(f"a bucket is mounted at {path} and answers", health.state is State.OK, seen)
+    seen = status.of(path, SECONDS)
+    found = f"{seen.state} {seen.bucket} {seen.detail}".strip()
+    say(f"a bucket is mounted at {path} and answers", seen.state == State.OK, found)
+    say(
+        f"a watch over {path} is awake", seen.watched, f"since {seen.since}" if seen.since else "no"
+    )
     user = pwd.getpwnam(settings["user"])
     subprocess.run(
         [sys.executable, __file__, "as-user"],
