@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-.PHONY: help lab test lint unit molecule sandbox-test e2e test-slow setup sandbox-down bench-unzip
+.PHONY: help lab test lint unit molecule sandbox-test e2e test-slow setup sandbox-down bench-unzip bench-s3
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 24
@@ -49,3 +49,7 @@ sandbox-down: ## Remove the sandbox and everything in it
 bench-unzip: ## Compare parallel_unzip with its peers and the limit (ARGS=--quick)
 	@scripts/setup.sh python
 	@python -m benchmarks.unzip $(ARGS)
+
+bench-s3: ## Compare s3_mount with the users' own line and a direct download (root; ARGS=--quick)
+	@scripts/setup.sh python
+	@python -m benchmarks.s3_mount $(ARGS)

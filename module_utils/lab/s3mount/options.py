@@ -125,6 +125,7 @@ PROFILES = tuple(_PROFILES)
 # From 1.96 one pool of threads does the work of both older options.
 _ONE_POOL: Version = (1, 96)
 _POOL = {"general": "16", "read": "50", "write": "16"}
+STREAMED: Version = (1, 92)  # uploads while a file is written
 # From 1.92 these are s3fs's own defaults.
 _CACHES_TRUSTED: Version = (1, 92)
 
