@@ -62,7 +62,7 @@ def rclone(source: str, path: str, options: dict[str, str], daemon: bool = True)
         flags += [f"--s3-shared-credentials-file={left.pop('credentials')}", "--s3-profile=default"]
     bucket, _, prefix = source.partition(":/")
     remote = f":s3:{bucket}/{prefix}" if prefix else f":s3:{bucket}"
-    argv = ("rclone", "mount", remote, path, f"--devname={source}", *flags, *_long(left))
+    argv = ("rclone", "mount", remote, path, f"--devname={source}", *flags, *long_options(left))
     return Command(argv, {"PATH": PROGRAM_PATH})
 
 
@@ -88,10 +88,11 @@ def mount_s3(source: str, path: str, options: dict[str, str], daemon: bool = Tru
     bucket, _, prefix = source.partition(":/")
     if prefix:
         flags.append(f"--prefix={prefix}/")
-    return Command(("mount-s3", bucket, path, *flags, *_long(left)), environment)
+    return Command(("mount-s3", bucket, path, *flags, *long_options(left)), environment)
 
 
-def _long(options: dict[str, str]) -> list[str]:
+def long_options(options: dict[str, str]) -> list[str]:
+    """Write options as words of a command line."""
     return [f"--{name}={value}" if value else f"--{name}" for name, value in options.items()]
 
 

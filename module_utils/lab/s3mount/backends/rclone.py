@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...errors import LabError
+from ..bucket import Bucket
 from ..credentials import Access
 from ..fstab import Entry
 from ..options import render
@@ -96,11 +97,7 @@ class Rclone(Backend):
         options = {
             **common_options(asked),
             **flags.credentials_option(asked),
-            **({} if asked.access.source == "anonymous" else {"s3-env-auth": ""}),
-            "s3-provider": "Other" if bucket.endpoint else "AWS",
-            **({"s3-endpoint": bucket.endpoint.rstrip("/")} if bucket.endpoint else {}),
-            "s3-region": bucket.region,
-            "s3-force-path-style": str(bucket.path_style).lower(),
+            **reach(bucket, asked.access),
             **_COMMON,
             **_PROFILES[asked.profile],
             **(_STREAMS if version >= STREAMS else _ONE_STREAM),
@@ -121,6 +118,17 @@ class Rclone(Backend):
             f"rclone {version[0]}.{version[1]} reads a file over one connection: large files come "
             f"slower than with s3fs. From {STREAMS[0]}.{STREAMS[1]} on it uses several."
         ]
+
+
+def reach(bucket: Bucket, access: Access) -> dict[str, str]:
+    """Give the options by which any command of rclone finds the service and signs."""
+    return {
+        **({} if access.source == "anonymous" else {"s3-env-auth": ""}),
+        "s3-provider": "Other" if bucket.endpoint else "AWS",
+        **({"s3-endpoint": bucket.endpoint.rstrip("/")} if bucket.endpoint else {}),
+        "s3-region": bucket.region,
+        "s3-force-path-style": str(bucket.path_style).lower(),
+    }
 
 
 def _cache(asked: Asked) -> dict[str, str]:
