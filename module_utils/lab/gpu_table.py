@@ -128,7 +128,7 @@ FABRIC = ("p4d.", "p4de.", "p5.48xlarge", "p5e.", "p5en.", "p6-b200.", "p6-b300.
 SUBNET_MANAGER = ("p6-b200.", "p6-b300.")
 
 _OPEN = ("open", "proprietary")
-CAPABILITIES = {
+CAPABILITIES: dict[Version, Line] = {
     (3, 7): Line("Kepler", ("proprietary",), 0, 470, (11, 8), (6, 5)),
     (5, 2): Line("Maxwell", ("proprietary",), 0, 580, (12, 9), (6, 5)),
     (7, 0): Line("Volta", ("proprietary",), 384, 580, (12, 9), (9, 0)),

@@ -149,8 +149,8 @@ def chosen(wish: Wish, python: str, upgrade: bool) -> str:
 # --- Environments -------------------------------------------------------------------------------
 
 
-def missing(path: Path, lock: str) -> list[str]:
-    """List what a lock pins and an environment has not, or has in another version.
+def installed(path: Path) -> dict[str, str]:
+    """Return version by name of what an environment has.
 
     The names of the folders tell; reading each package's metadata would cost a third of a second.
     """
@@ -159,6 +159,12 @@ def missing(path: Path, lock: str) -> list[str]:
         name, _, version = folder.name.removesuffix(".dist-info").rpartition("-")
         if (folder / "RECORD").exists():
             there[normal(name)] = _version(version)
+    return there
+
+
+def missing(path: Path, lock: str) -> list[str]:
+    """List what a lock pins and an environment has not, or has in another version."""
+    there = installed(path)
     found = pins(lock).items()
     return sorted(name for name, version in found if there.get(name) != _version(version))
 

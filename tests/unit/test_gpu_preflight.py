@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.module_utils.lab.aws import module as common
 from ansible.module_utils.testing import patch_module_args
 
+from library import lab_preflight
 from tests.unit.aws.kit import IMAGES, PRICES, WISH
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "library"))
-import lab_preflight
 
 
 class CalledError(Exception):

@@ -74,12 +74,27 @@ def test_ssh_reads_the_config_as_it_is_meant(host: ssh_access.Host) -> None:
         "stricthostkeychecking true",
         "localforward 8888 [127.0.0.1]:8888",
         "exitonforwardfailure no",
+        "globalknownhostsfile /dev/null",
+        "updatehostkeys false",
+        "checkhostip no",
+        "preferredauthentications publickey",
+        "forwardagent no",
+        "forwardx11 no",
     } <= set(read)
     tunnel = subprocess.run(
         ["ssh", "-G", "-F", str(host.ssh_config), "lab-tunnel"],
         capture_output=True, text=True, check=True,
     ).stdout.splitlines()  # fmt: skip
     assert "exitonforwardfailure yes" in tunnel
+    assert [line for line in tunnel if line.startswith("controlpath")] == [
+        f"controlpath {Path.home()}/{host.control_path.removeprefix('~/')}"
+    ]
+
+
+def test_the_tunnel_has_a_short_path_of_its_own(host: ssh_access.Host) -> None:
+    deep = replace(host, state_dir=Path("/" + "x" * 200))
+    assert len(deep.control_path) < 50
+    assert deep.control_path != host.control_path
 
 
 def test_a_late_host_is_waited_for() -> None:
