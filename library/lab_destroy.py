@@ -25,18 +25,8 @@ options:
     description: Delete the lab's own bucket of this name too, with all that is in it.
     type: str
     default: ""
-  lab:
-    description:
-      - The lab as its user wants it, one key for each C(lab_*) variable of
-        C(inventory/group_vars/all/lab.yml) without the prefix, and C(state_dir), C(open_ports).
-      - Checked by the module itself, so that an error names the variable, its rule and the
-        command that mends it.
-    type: dict
-    required: true
-  images:
-    description: The images that have a name, each with C(x86_64), C(arm64) and C(user).
-    type: dict
-    required: true
+extends_documentation_fragment:
+  - lab
 attributes:
   check_mode:
     support: full

@@ -21,18 +21,6 @@ options:
     type: str
     choices: [running, stopped]
     default: running
-  lab:
-    description:
-      - The lab as its user wants it, one key for each C(lab_*) variable of
-        C(inventory/group_vars/all/lab.yml) without the prefix, and C(state_dir), C(open_ports).
-      - Checked by the module itself, so that an error names the variable, its rule and the
-        command that mends it.
-    type: dict
-    required: true
-  images:
-    description: The images that have a name, each with C(x86_64), C(arm64) and C(user).
-    type: dict
-    required: true
   prices:
     description: The dated price table. Required for O(state=running).
     type: dict
@@ -45,6 +33,8 @@ options:
     description: Whether a host may be made where there is none.
     type: bool
     default: true
+extends_documentation_fragment:
+  - lab
 attributes:
   check_mode:
     support: full

@@ -24,6 +24,10 @@ options:
     description: The folder on the controller with a folder for each lab.
     type: path
     required: true
+  retire_days:
+    description: Days stopped after which a lab is said to be forgotten; 0 for never.
+    type: int
+    default: 0
 attributes:
   check_mode:
     support: full
@@ -76,6 +80,7 @@ def main() -> None:
             "region": {"type": "str", "required": True},
             "prices": {"type": "dict", "required": True},
             "labs_dir": {"type": "path", "required": True},
+            "retire_days": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )
@@ -89,7 +94,8 @@ def main() -> None:
     except LabError as error:
         module.fail_json(msg=str(error))
     now = datetime.now(UTC)
-    rates = status.Rates(table, region, now, lambda lab: spent.read(folder / lab))
+    rates = status.Rates(table, region, now, lambda lab: spent.read(folder / lab),
+                         module.params["retire_days"])  # fmt: skip
     rows = status.lines(found, rates)
     module.exit_json(
         changed=False,

@@ -42,9 +42,21 @@ def test_check_and_diff_mode_are_declared(module: Path) -> None:
 
 @by_module
 def test_documentation_and_argument_spec_name_the_same_options(module: Path) -> None:
-    documented = set(constant(module, "DOCUMENTATION").get("options") or {})
+    documentation = constant(module, "DOCUMENTATION")
+    documented = set(documentation.get("options") or {})
+    for fragment in documentation.get("extends_documentation_fragment", ()):
+        documented |= _shared_options(fragment)
     spec = _argument_spec(ast.parse(module.read_text()))
     assert documented == spec
+
+
+def _shared_options(fragment: str) -> set[str]:
+    """Options that modules share, from plugins/doc_fragments/."""
+    tree = ast.parse((ROOT / f"plugins/doc_fragments/{fragment}.py").read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "DOCUMENTATION":
+            return set(yaml.safe_load(ast.literal_eval(node.value))["options"])
+    raise AssertionError(f"{fragment} has no DOCUMENTATION")
 
 
 def _argument_spec(tree: ast.Module) -> set[str]:

@@ -237,16 +237,17 @@ def _set_profile(work: Work, _step: Step) -> None:
         )
 
 
-def _create_volume(work: Work, _step: Step) -> None:
+def _create_volume(work: Work, step: Step) -> None:
     if work.host is None:
         raise LabError("The host is not there: run the same command again")
     made = work.ec2(
         "CreateVolume",
         AvailabilityZone=work.host.zone,
-        Size=work.target.spec.data_gb,
+        Size=step.args["size"],
         VolumeType="gp3",
         Encrypted=True,
         TagSpecifications=work.tags_for("volume", Role="data"),
+        **({"SnapshotId": step.args["snapshot"]} if step.args["snapshot"] else {}),
     )
     work.volume_id = made["VolumeId"]
 

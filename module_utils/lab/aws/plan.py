@@ -255,10 +255,14 @@ def _mend_host(target: Target, there: Seen, host: Instance) -> Iterator[Step]:
 def _data(target: Target, there: Seen) -> Iterator[Step]:
     data, host, name = there.data(), there.host(target.names), target.names.common
     if data is None:
+        source = there.data_snapshot()
+        size = max(target.spec.data_gb, source.size if source else 0)
+        what = f" out of snapshot {source.id}" if source else ""
         yield Step(
             "create_volume",
-            f"Create the data volume with {target.spec.data_gb} GB",
-            after=f"data volume {name}: {target.spec.data_gb} GB, gp3, encrypted",
+            f"Create the data volume{what} with {size} GB",
+            {"snapshot": source.id if source else "", "size": size},
+            after=f"data volume {name}: {size} GB, gp3, encrypted{what}",
         )
     at_host = data and host and data.attached_to == host.id and data.attachment == "attached"
     if not at_host:

@@ -8,7 +8,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..errors import LabError
-from . import caller, environment, guard, guards, image, keys, places, quota, refusals, seen, spent
+from . import (
+    caller,
+    environment,
+    guard,
+    guards,
+    image,
+    keys,
+    places,
+    quota,
+    refusals,
+    retire,
+    seen,
+    spent,
+)
 from .findings import Findings
 from .image import Image
 from .names import Names
@@ -105,11 +118,14 @@ def check(
             "lab_allowed_cidrs opens the host to the whole internet (0.0.0.0/0): a key is still"
             " needed, but name your own networks where you can"
         )
+    warnings = findings.warnings
     held = Held(
         disk_gb=spec.root_gb + (data.size if (data := there.data()) else spec.data_gb),
         snapshot_gb=sum(snapshot.size for snapshot in there.snapshots),
         addresses=len(there.addresses),
     )
+    cost = price(found["prices"], spec.region, spec.instance_type, held)
+    warnings += retire.advice(host, spec.retire_days, cost.stopped, spec.name, _now())
     target = Target(
         spec=spec,
         names=names,
@@ -121,9 +137,9 @@ def check(
         image=found["image"] if isinstance(found["image"], Image) else None,
         subnets=subnets,
         vpc_id=host.vpc_id if host else subnets[0].vpc_id,
-        price=price(found["prices"], spec.region, spec.instance_type, held),
+        price=cost,
         gb_month=float(found["prices"]["gp3_gb_month"]),
-        warnings=tuple(findings.warnings),
+        warnings=tuple(warnings),
     )
     return target, there, key
 

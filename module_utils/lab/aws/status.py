@@ -10,6 +10,7 @@ from typing import Any
 from . import seen
 from .names import PROJECT
 from .prices import Held, price
+from .retire import advice
 from .session import Aws, side_by_side
 from .spent import Run, Spent, this_month, update
 from .things import Instance, Snapshot, Volume
@@ -36,6 +37,7 @@ class Line:
     disks_gb: int
     volumes: tuple[str, ...]
     bucket: str
+    advice: tuple[str, ...] = ()
 
     def cells(self) -> tuple[str, ...]:
         """Return the line as the table shows it."""
@@ -75,6 +77,7 @@ class Rates:
     region: str
     now: datetime
     runs: Callable[[str], Sequence[Run]] = lambda _lab: ()
+    retire_days: int = 0
 
 
 def look(aws: Aws) -> Found:
@@ -135,6 +138,7 @@ def _host(instance: Instance, found: Found, rates: Rates) -> Line:
         disks_gb=held.disk_gb,
         volumes=tuple(v.id for v in disks),
         bucket=instance.tags.get("Bucket", ""),
+        advice=tuple(advice(instance, rates.retire_days, cost.stopped, lab, rates.now)),
     )
 
 
@@ -163,13 +167,14 @@ def _snapshots(lab: str, found: Found) -> int:
 
 
 def footer(rows: Sequence[Line], rates: Rates) -> list[str]:
-    """Say what the figures are."""
+    """Say what the figures are, and which labs are paid for although nobody needs them."""
     if not rows:
         return ["There is no lab in this region, and nothing of one that costs."]
     note = price(rates.prices, rates.region, "", 0).note
     return [
+        *(text for row in rows for text in row.advice),
         "RUNNING: with address and disks. THIS MONTH: so far, by starts, stops and disks (>=: runs"
-        f" that these playbooks have not seen are missing). Prices: {note}."
+        f" that these playbooks have not seen are missing). Prices: {note}.",
     ]
 
 

@@ -208,6 +208,15 @@ class Seen:
         """All data volumes of the lab."""
         return [volume for volume in self.volumes if volume.tags.get("Role") == "data"]
 
+    def data_snapshot(self) -> Snapshot | None:
+        """Return the newest whole snapshot of a data volume: what a retired lab comes back from."""
+        found = [
+            s
+            for s in self.snapshots
+            if s.tags.get("Role") == "data" and s.state == "completed" and s.created
+        ]
+        return max(found, key=lambda s: str(s.created), default=None)
+
     def group(self, vpc_id: str) -> Group | None:
         """Return the security group of the host's name in a VPC."""
         return next((group for group in self.groups if group.vpc_id == vpc_id), None)
