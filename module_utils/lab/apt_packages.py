@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from .errors import LabError
@@ -17,6 +18,7 @@ from .errors import LabError
 LOCKED = re.compile(r"Could not get lock|Unable to (acquire|lock)|is another process using it")
 STALE = re.compile(r"Unable to locate package|has no installation candidate|404  ?Not Found")
 RETRY_S = 3
+COLUMNS = 3
 
 # A runner takes an argument list and returns exit status and what was said on both channels.
 Runner = Callable[[Sequence[str]], tuple[int, str]]
@@ -33,11 +35,34 @@ class Wish:
 
 
 def missing(names: Sequence[str], runner: Runner) -> list[str]:
-    """List the packages that are not installed whole."""
-    query = ["dpkg-query", "--show", "--showformat", "${Package}\t${db:Status-Status}\n"]
-    _, text = runner([*query, *names])
-    there = {line.partition("\t")[0] for line in text.splitlines() if line.endswith("\tinstalled")}
-    return sorted(set(names) - there)
+    """List the packages that are not installed whole, or in another version than `name=version`.
+
+    A name that is no package's is there where an installed package provides it.
+    """
+    query = [
+        "dpkg-query",
+        "--show",
+        "--showformat",
+        "${Package}\t${db:Status-Status}\t${Version}\n",
+    ]
+    _, text = runner([*query, *(name.partition("=")[0] for name in names)])
+    rows = (line.split("\t") for line in text.splitlines() if line.count("\t") == COLUMNS - 1)
+    there = {name: version for name, state, version in rows if state == "installed"}
+    absent = sorted({name for name in names if not _fits(name, there)})
+    return [name for name in absent if name not in _provided(runner)] if absent else []
+
+
+def _fits(name: str, there: dict[str, str]) -> bool:
+    package, _, version = name.partition("=")
+    return package in there and (not version or fnmatchcase(there[package], version))
+
+
+def _provided(runner: Runner) -> set[str]:
+    query = ["dpkg-query", "--show", "--showformat", "${db:Status-Status}\t${Provides}\n"]
+    _, text = runner(query)
+    rows = (line.partition("\t") for line in text.splitlines())
+    provides = ",".join(names for state, _, names in rows if state == "installed")
+    return {name.split()[0] for name in provides.split(",") if name.strip()}
 
 
 def lists_age(root: Path, now: float) -> float:

@@ -11,7 +11,8 @@ from ansible.module_utils.lab import apt_packages
 from ansible.module_utils.lab.apt_packages import Wish
 from ansible.module_utils.lab.errors import LabError
 
-DPKG = "tmux\tinstalled\ns3fs\thalf-configured\nold\tconfig-files\n"
+DPKG = "tmux\tinstalled\t3.5a-3\ns3fs\thalf-configured\t1.95-1\nold\tconfig-files\t1\n"
+PROVIDES = "installed\tawk, other (= 1)\ninstalled\t\nconfig-files\tgone\n"
 BUSY = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 7 (apt-get)"
 
 
@@ -39,9 +40,21 @@ def nap(_seconds: float) -> None:
     """Wait no time."""
 
 
-def test_what_is_not_whole_is_missing() -> None:
-    names = ["tmux", "s3fs", "old", "none"]
-    assert apt_packages.missing(names, lambda _: (1, DPKG)) == ["none", "old", "s3fs"]
+@pytest.mark.parametrize(
+    ("names", "absent"),
+    [
+        (["tmux"], []),
+        (["tmux", "s3fs", "old", "none"], ["none", "old", "s3fs"]),
+        (["tmux=3.5a-3", "tmux=3.*"], []),
+        (["tmux=3.4"], ["tmux=3.4"]),
+        (["awk", "other", "gone"], ["gone"]),
+    ],
+)
+def test_what_is_not_there_whole_is_missing(names: list[str], absent: list[str]) -> None:
+    def dpkg(command: Sequence[str]) -> tuple[int, str]:
+        return (0, PROVIDES) if "Provides" in command[3] else (1, DPKG)
+
+    assert apt_packages.missing(names, dpkg) == absent
 
 
 def test_the_age_of_the_lists(root: Path, tmp_path: Path) -> None:
