@@ -91,6 +91,7 @@ setup_sandbox() {
   [ "$(uname -s)" = Linux ] || die "the sandbox needs Linux (it uses network namespaces and loop devices); with an AWS account run ansible-playbook site.yml instead"
   [ "$(id -u)" = 0 ] || die "the sandbox needs root: run the same command with sudo"
   install ssh openssh-client
+  install rsync rsync
   install ip iproute2
   install nft nftables
   install mkfs.ext4 e2fsprogs

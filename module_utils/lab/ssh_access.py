@@ -34,6 +34,16 @@ class Host:
         return self.state_dir / "known_hosts"
 
     @property
+    def control_path(self) -> str:
+        """The socket of the tunnel that playbooks/tunnel.yml opens.
+
+        Beside those of Ansible (ansible.cfg) and not in the lab's folder: the path of a socket has
+        at most 107 characters, 17 of which ssh takes for itself.
+        """
+        digest = hashlib.sha256(str(self.state_dir).encode()).hexdigest()
+        return f"~/.ansible/gpulab-cp/tunnel-{digest[:12]}"
+
+    @property
     def ssh_config(self) -> Path:
         """The lab's own ssh_config."""
         return self.state_dir / "ssh_config"
@@ -125,10 +135,16 @@ def config(host: Host) -> str:
   IdentityFile {quoted(host.state_dir / "id_ed25519")}
   IdentitiesOnly yes
   UserKnownHostsFile {quoted(host.known_hosts)}
+  GlobalKnownHostsFile /dev/null
   StrictHostKeyChecking yes
+  UpdateHostKeys no
+  CheckHostIP no
+  PreferredAuthentications publickey
+  ForwardAgent no
+  ForwardX11 no
   ServerAliveInterval 30
   ServerAliveCountMax 6
-  LocalForward {host.tunnel_port} 127.0.0.1:8888
+  LocalForward 127.0.0.1:{host.tunnel_port} 127.0.0.1:8888
 """
     return f"""\
 # Written by playbooks/create_host.yml and start.yml; changes are lost.
@@ -136,9 +152,10 @@ def config(host: Host) -> str:
 # goes on without it.
 Host {host.lab}
 {common}
-# The tunnel alone (ssh -N), which fails where the port is taken.
+# The tunnel alone (ssh -N), which fails where the port is taken. playbooks/tunnel.yml opens it.
 Host {host.lab}-tunnel
 {common}  ExitOnForwardFailure yes
+  ControlPath {quoted(host.control_path)}
 """
 
 

@@ -72,7 +72,7 @@ def test_ssh_reads_the_config_as_it_is_meant(host: ssh_access.Host) -> None:
         f"identityfile {host.state_dir}/id_ed25519",
         f"userknownhostsfile {host.known_hosts}",
         "stricthostkeychecking true",
-        "localforward 8888 [127.0.0.1]:8888",
+        "localforward [127.0.0.1]:8888 [127.0.0.1]:8888",
         "exitonforwardfailure no",
         "globalknownhostsfile /dev/null",
         "updatehostkeys false",
