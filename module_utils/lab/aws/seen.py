@@ -132,6 +132,8 @@ def snapshots(aws: Aws, filters: list[dict[str, Any]]) -> tuple[Snapshot, ...]:
             tags=read_tags(raw.get("Tags")),
             created=raw.get("StartTime"),
             state=raw.get("State", "completed"),
+            volume_id=raw.get("VolumeId", ""),
+            owner=raw.get("OwnerId", ""),
         )
         for raw in found
     )

@@ -57,6 +57,8 @@ class Snapshot:
     tags: Mapping[str, str]
     created: datetime | None = None
     state: str = "completed"
+    volume_id: str = ""
+    owner: str = ""
 
 
 @dataclass(frozen=True)
