@@ -163,6 +163,20 @@ def test_trims_nothing_where_there_is_no_cache(tmp_path: Path) -> None:
     assert trim(tmp_path / "none", "b", 1) == 0
 
 
+def test_sets_aside_what_lies_in_the_bare_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "s3"
+    (folder / "deep").mkdir(parents=True)
+    assert mountpoint.set_aside(folder / "deep") is None
+    (folder / "deep" / "file").write_text("kept")
+    aside = mountpoint.set_aside(folder)
+    assert aside is not None
+    assert aside.name.startswith("s3.not-in-bucket-")
+    assert aside.stat().st_mode & 0o777 == 0o700
+    assert (aside / "deep" / "file").read_text() == "kept"
+    assert mountpoint.set_aside(folder) is None
+    assert sorted(tmp_path.iterdir()) == sorted([folder, aside])
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
 def test_locks_and_unlocks_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "mount"

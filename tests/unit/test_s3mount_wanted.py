@@ -37,7 +37,7 @@ def test_writes_the_whole_line() -> None:
     assert line_of() == (
         "b-1 /s3 fuse.s3fs noauto,_netdev,nosuid,nodev,allow_other,uid=1000,gid=1000,umask=0022,"
         "fsname=b-1,subtype=s3fs,url=https://s3.eu-west-1.amazonaws.com,endpoint=eu-west-1,"
-        "iam_role=auto,connect_timeout=10,readwrite_timeout=60,retries=5,stat_cache_expire=60,"
+        "nonempty,iam_role=auto,connect_timeout=10,readwrite_timeout=60,retries=5,stat_cache_expire=60,"
         "multireq_max=200,parallel_count=16,multipart_size=16,compat_dir 0 0"
     )
 
@@ -46,6 +46,7 @@ def test_writes_the_whole_line() -> None:
     ("given", "has", "lacks"),
     [
         ({"version": (1, 97)}, "region=eu-west-1,", "endpoint="),
+        ({"version": (1, 97)}, "subtype=s3fs,", "nonempty"),
         (
             {"access": Access("instance_role", "lab"), "version": (1, 90)},
             "iam_role=lab,",

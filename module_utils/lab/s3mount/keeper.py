@@ -38,6 +38,8 @@ def prepare(path: str) -> None:
     make_private(names.RUN_FOLDER)
     names.state_record(path).unlink(missing_ok=True)
     Path(path).mkdir(parents=True, exist_ok=True)
+    if aside := mountpoint.set_aside(Path(path)):
+        sys.stdout.write(f"{path}: what was written while nothing was mounted is in {aside}\n")
     mountpoint.lock(Path(path))
     trim(path)
     lacking = cache.too_full(entry) or wait.wait(entry, _WAIT)

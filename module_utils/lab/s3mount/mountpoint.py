@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,6 +38,22 @@ def lock(path: Path) -> bool:
 def unlock(path: Path) -> None:
     """Let the folder be changed or removed again."""
     _set_immutable(path, False)
+
+
+def set_aside(path: Path) -> Path | None:
+    """Move what lies in the bare folder into one beside it, and name that; None if it is empty.
+
+    Only root can have written there, and only where the folder cannot be made immutable.
+    """
+    strays = list(path.iterdir())
+    if not strays:
+        return None
+    stamp = time.strftime("%Y%m%dT%H%M%S")
+    aside = path.with_name(f"{path.name}.not-in-bucket-{stamp}-{os.getpid()}")
+    aside.mkdir(mode=0o700)
+    for stray in strays:
+        stray.rename(aside / stray.name)
+    return aside
 
 
 def _set_immutable(path: Path, wanted: bool) -> bool:

@@ -16,6 +16,7 @@ from .asked import Asked, Backend, Version, common_options, source
 # Which version asks the metadata service for the role's name with a token.
 _ROLE_WITH_TOKEN: Version = (1, 91)
 _REGION_OPTION: Version = (1, 96)
+_FUSE3: Version = (1, 97)  # which needs no leave to mount over files
 _FREE_MB = "1024"  # what a cache leaves free on its disk
 OLD_S3FS = (
     "s3fs 1.90 (Debian 12, Ubuntu 22.04) cannot use the role of an instance that requires IMDSv2, "
@@ -55,6 +56,8 @@ class S3fs(Backend):
             "url": bucket.service,
             ("region" if version >= _REGION_OPTION else "endpoint"): bucket.region,
             **({"use_path_request_style": ""} if bucket.path_style else {}),
+            # What root wrote a moment before must not keep the mount from coming back.
+            **({"nonempty": ""} if version < _FUSE3 else {}),
             **self._signing(asked, version),
             **_cache(asked),
             **profile_options(asked.profile, version),
