@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-.PHONY: help lab test lint unit molecule sandbox-test e2e test-slow setup sandbox-down bench-unzip bench-s3
+.PHONY: help lab test lint unit molecule sandbox-test e2e test-slow setup sandbox-down bench-converge bench-unzip bench-s3
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 24
@@ -45,6 +45,10 @@ test-slow: ## Run the slow tests of parallel_unzip: ten minutes (as root, all of
 
 sandbox-down: ## Remove the sandbox and everything in it
 	@python -m sandbox down
+
+bench-converge: ## Compare a converge of the host with a bare shell script (as root; ARGS=--rounds=1)
+	@scripts/setup.sh sandbox
+	@python -m benchmarks.converge $(ARGS)
 
 bench-unzip: ## Compare parallel_unzip with its peers and the limit (ARGS=--quick)
 	@scripts/setup.sh python
