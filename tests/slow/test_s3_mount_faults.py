@@ -6,6 +6,7 @@ that was closed and synced without an error is in the bucket, byte for byte.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -82,6 +83,11 @@ def test_a_black_hole_hangs_neither_the_watch_nor_the_module(host: Host) -> None
     assert host.daemon == daemon
 
 
+def crowd() -> float:
+    """Give the processes a core: the figures are for a host with a core to spare."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def age(stamp: str) -> float:
     return (datetime.now(UTC) - datetime.fromisoformat(stamp)).total_seconds()
 
@@ -96,7 +102,7 @@ def test_kills_while_files_are_written(host: Host) -> None:
         slowest = max(slowest, wait_for(partial(host.replaced, killed), 20))
     written = host.stop_writer()
     assert lost(host.server, written) == []
-    assert slowest < 3  # seconds
+    assert slowest < 3 * crowd()  # seconds
 
 
 def test_what_root_writes_in_the_gap_is_kept_beside_and_the_mount_comes_back(host: Host) -> None:
@@ -122,7 +128,7 @@ def test_hangs_while_files_are_written(host: Host) -> None:
         hung = host.daemon
         host.sh(f"kill -STOP {hung}")
         took = wait_for(partial(host.replaced, hung), 60)
-        assert took < 15  # seconds
+        assert took < 15 * crowd()  # seconds
     assert lost(host.server, host.stop_writer()) == []
 
 
@@ -137,7 +143,7 @@ def test_out_of_memory(host: Host) -> None:
     host.sh(f'systemd-run --quiet --collect --unit=hog python3 -c "{hog}"')
     took = wait_for(partial(host.replaced, daemon), 30)
     run("docker", "update", "--memory=8g", "--memory-swap=8g", host.name)
-    assert took < 10
+    assert took < 10 * crowd()
     assert lost(host.server, host.stop_writer()) == []
 
 

