@@ -8,11 +8,13 @@ import socket
 import subprocess
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 
+from tests.e2e import access
 from tests.e2e.browser import use_jupyter
 from tests.e2e.conftest import KEPT, Lab
 
@@ -154,6 +156,22 @@ def test_the_plot_is_in_the_bucket(lab: Lab) -> None:
 def test_a_browser_works_in_jupyter(lab: Lab) -> None:
     use_jupyter(lab)
     assert (KEPT / "jupyter.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_folders_go_there_and_back(lab: Lab, tmp_path: Path) -> None:
+    access.copy_a_folder_there_and_back(lab, tmp_path)
+
+
+def test_the_tunnel_opens_once(lab: Lab) -> None:
+    access.open_the_tunnel(lab)
+
+
+def test_vs_code_reaches_its_server(lab: Lab) -> None:
+    access.reach_a_port_as_vs_code_does(lab)
+
+
+def test_another_host_key_is_refused(lab: Lab) -> None:
+    access.refuse_another_host_key(lab, instances(lab)[0]["InstanceId"])
 
 
 def test_stop_start_and_a_new_address(lab: Lab) -> None:
