@@ -24,6 +24,10 @@ options:
     description: The folder on the controller with a folder for each lab.
     type: path
     required: true
+  cost_explorer:
+    description: Whether to ask AWS for its bill of each lab, at one cent a question.
+    type: bool
+    default: false
   retire_days:
     description: Days stopped after which a lab is said to be forgotten; 0 for never.
     type: int
@@ -81,6 +85,7 @@ def main() -> None:
             "prices": {"type": "dict", "required": True},
             "labs_dir": {"type": "path", "required": True},
             "retire_days": {"type": "int", "default": 0},
+            "cost_explorer": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -97,10 +102,12 @@ def main() -> None:
     rates = status.Rates(table, region, now, lambda lab: spent.read(folder / lab),
                          module.params["retire_days"])  # fmt: skip
     rows = status.lines(found, rates)
+    labs = sorted({row.lab for row in rows}) if module.params["cost_explorer"] else []
+    bills = [f"{lab}: {spent.bill(aws, lab, now)}" for lab in labs]
     module.exit_json(
         changed=False,
         hosts=[asdict(row) for row in rows],
-        table=[*status.table(rows), *status.footer(rows, rates)],
+        table=[*status.table(rows), *bills, *status.footer(rows, rates)],
     )
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import LabError
-from . import apply_guard, keys, seen
+from . import apply_guard, keys, power, seen
 from .clock import MINUTE
-from .launch import launch, start
+from .launch import launch, start, wait_for_state
 from .lock import write_private
 from .names import DATA_DEVICE, POLICY, write_tags
 from .plan import HOP_LIMIT, TRUST, Step
-from .session import unless
+from .session import AwsError, unless
 from .things import Rule, Volume
 from .work import Work
 
@@ -194,7 +194,13 @@ def _set_groups(work: Work, _step: Step) -> None:
     _attribute(work, Groups=[work.group_id])
 
 
+def _stop_host(work: Work, _step: Step) -> None:
+    if work.host:
+        work.host = power.stop(work.aws, work.host, work.clock)
+
+
 def _change_type(work: Work, _step: Step) -> None:
+    wait_for_state(work, work.host_id(), "stopped")
     _attribute(work, InstanceType={"Value": work.target.spec.instance_type})
 
 
@@ -252,6 +258,35 @@ def _create_volume(work: Work, step: Step) -> None:
     work.volume_id = made["VolumeId"]
 
 
+def _grow_volume(work: Work, _step: Step) -> None:
+    """Grow the data volume while it is in use; the host's file system is grown by create_host.yml.
+
+    AWS takes one change of a volume in six hours.
+    """
+    size = work.target.spec.data_gb
+    try:
+        work.ec2("ModifyVolume", VolumeId=work.volume_id, Size=size)
+    except AwsError as error:
+        if error.code not in ("VolumeModificationRateExceeded", "IncorrectModificationState"):
+            raise
+        raise LabError(
+            f"The data volume {work.volume_id} was changed within the last six hours, and AWS takes"
+            f" only one change in that time: run again later, or with -e lab_data_gb={_size(work)}"
+        ) from error
+
+    def grown() -> bool:
+        found = work.ec2("DescribeVolumesModifications", VolumeIds=[work.volume_id])
+        states = [m["ModificationState"] for m in found["VolumesModifications"]]
+        return bool(states) and states[-1] in ("optimizing", "completed")
+
+    work.clock.until(grown, 10 * MINUTE, f"Data volume {work.volume_id} grown to {size} GB")
+
+
+def _size(work: Work) -> int:
+    data = work.there.data()
+    return data.size if data else work.target.spec.data_gb
+
+
 def _attach_volume(work: Work, _step: Step) -> None:
     """Attach the data volume as soon as it is free, and wait until the host has it."""
     host_id = work.host_id()
@@ -300,7 +335,9 @@ STEPS: Mapping[str, Callable[[Work, Step], None]] = {
     "keep_on_shutdown": _keep_on_shutdown,
     "start": start,
     "tag_host": _tag_host,
+    "stop_host": _stop_host,
     "change_type": _change_type,
+    "grow_volume": _grow_volume,
     "require_tokens": _require_tokens,
     "set_groups": _set_groups,
     "set_profile": _set_profile,

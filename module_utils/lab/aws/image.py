@@ -106,14 +106,49 @@ def fit(kind: Mapping[str, Any] | None, image: Image | str, spec: Spec, findings
         )
 
 
-def drift(host: Instance, spec: Spec, findings: Findings) -> None:
-    """Say what an existing host keeps although lab.yml says otherwise."""
-    if host.type != spec.instance_type and host.state != "stopped":
+def others(
+    kinds: Mapping[str, Mapping[str, Any] | None], architecture: str, spec: Spec, findings: Findings
+) -> None:
+    """Refuse types of `lab_instance_types` that do not exist or cannot run the image."""
+    for name, kind in kinds.items():
+        if kind is None:
+            findings.problems.append(
+                f"{spec.region} does not know the instance type {name} of lab_instance_types:"
+                " take it out, or correct it"
+            )
+        elif architecture and architecture not in kind["ProcessorInfo"]["SupportedArchitectures"]:
+            findings.problems.append(
+                f"{name} of lab_instance_types is not for {architecture}, as the image is: take it"
+                " out of lab_instance_types"
+            )
+
+
+def drift(host: Instance, kind: Mapping[str, Any] | None, spec: Spec, findings: Findings) -> None:
+    """Say what an existing host keeps although lab.yml says otherwise, and what ends for a change.
+
+    A host that runs as another of the types that will do is left alone.
+    """
+    known = kind["ProcessorInfo"]["SupportedArchitectures"] if kind else []
+    if host.type != spec.instance_type and kind is None:
         findings.problems.append(
-            f"lab_instance_type is {spec.instance_type}, but the host {host.id} runs as"
-            f" {host.type}, and a type can be changed only while it is stopped: run"
-            f" `ansible-playbook playbooks/stop.yml -e lab_name={spec.name}` and then the same"
-            f" command again, or -e lab_instance_type={host.type}"
+            f"{spec.region} does not offer the instance type {spec.instance_type}: choose another"
+            " with -e lab_instance_type=…"
+        )
+    elif host.type != spec.instance_type and host.architecture and host.architecture not in known:
+        findings.problems.append(
+            f"The host {host.id} is for {host.architecture}, but {spec.instance_type} is"
+            f" {', '.join(known)}: choose another lab_instance_type, or make a new host by"
+            " playbooks/destroy.yml (it keeps the data volume) and site.yml"
+        )
+    elif host.type not in spec.types and host.state in ("pending", "running"):
+        findings.warnings.append(
+            f"The host is stopped to change it from {host.type} to {spec.instance_type}: what runs"
+            " on it ends (the hooks in its /etc/lab/before-stop.d run first)"
+        )
+    elif host.type != spec.instance_type and host.state in ("pending", "running"):
+        findings.warnings.append(
+            f"The host runs as {host.type} of lab_instance_types; its next start tries"
+            f" {spec.instance_type} again"
         )
     made_from = host.tags.get("Image", spec.image)
     if made_from != spec.image:

@@ -21,39 +21,50 @@ from .work import Work
 
 # AWS answers with these where another zone may still have room.
 NO_CAPACITY = {"InsufficientInstanceCapacity", "InsufficientHostCapacity", "Unsupported"}
+NO_QUOTA = {"VcpuLimitExceeded"}
+# A start tries the types that will do for so long.
+TRY_SECONDS = 60
+ELSEWHERE = (
+    "run the same command again later, name other types that will do with -e"
+    " lab_instance_types=g5.xlarge,g6.xlarge, or take another type with -e lab_instance_type=…"
+)
 NOT_YET = {"InvalidInstanceID.NotFound", "InvalidGroup.NotFound", "InvalidKeyPair.NotFound"}
 
 
 def launch(work: Work, step: Step) -> None:
-    """Launch in the first zone that has room."""
+    """Launch in the first zone that has room for the first of the types that will do."""
     full = []
-    for subnet in work.target.subnets:
-        try:
-            instance_id = _run_instance(work, _launch_request(work, step, subnet.id))
-        except AwsError as error:
-            if error.code not in NO_CAPACITY:
-                raise
-            full.append(f"{subnet.zone} ({error.code})")
-            continue
-        _wait_running(work, instance_id)
-        token_file(work.target.spec.state_dir).unlink(missing_ok=True)
-        return
+    for kind in work.target.spec.types:
+        for subnet in work.target.subnets:
+            try:
+                request = _launch_request(work, step, kind, subnet.id)
+                instance_id = _run_instance(work, request)
+            except AwsError as error:
+                if error.code not in _try_next(work, kind):
+                    raise
+                full.append(f"{kind} in {subnet.zone} ({error.code})")
+                continue
+            _wait_running(work, instance_id)
+            token_file(work.target.spec.state_dir).unlink(missing_ok=True)
+            return
     data = work.there.data()
     bound = f"; the data volume {data.id} binds the lab to {data.zone}" if data else ""
-    raise LabError(
-        f"AWS has no {work.target.spec.instance_type} free now in {', '.join(full)}{bound}: run the"
-        " same command again later, or choose another type with -e lab_instance_type=…"
-    )
+    raise LabError(f"AWS has free now no {', no '.join(full)}{bound}: {ELSEWHERE}")
 
 
-def _launch_request(work: Work, step: Step, subnet_id: str) -> dict[str, Any]:
+def _try_next(work: Work, kind: str) -> set[str]:
+    """Tell after which errors another place is tried; only the wanted type's quota is an error."""
+    return NO_CAPACITY if kind == work.target.spec.instance_type else {*NO_CAPACITY, *NO_QUOTA}
+
+
+def _launch_request(work: Work, step: Step, kind: str, subnet_id: str) -> dict[str, Any]:
     target, image = work.target, work.target.image
     if image is None:
         raise LabError(f"The image {target.spec.image} is not there: run the same command again")
     root_tags = work.tags_for("volume", Role="root")
     return {
         "ImageId": image.id,
-        "InstanceType": target.spec.instance_type,
+        "InstanceType": kind,
         "MinCount": 1,
         "MaxCount": 1,
         "KeyName": target.names.common,
@@ -155,21 +166,42 @@ def fresh(aws: Aws, instance_id: str) -> Instance | None:
 
 
 def start(work: Work, _step: Step) -> None:
-    """Start the host and wait until it runs. Raises LabError."""
+    """Start the host, as another of the types that will do where there is no room for the first.
+
+    A stopped host can change its type, not its zone. Raises LabError after a minute.
+    """
     host_id = work.host_id()
     wait_for_state(work, host_id, "stopped", unless_stopping=True)
-    try:
-        work.ec2("StartInstances", InstanceIds=[host_id])
-    except AwsError as error:
-        if error.code not in NO_CAPACITY:
-            raise
-        zone = work.host.zone if work.host else work.target.spec.region
-        raise LabError(
-            f"AWS has no {work.target.spec.instance_type} free in {zone} now ({error.code}): run"
-            " the same command again later, or change the type of the stopped host with -e"
-            " lab_instance_type=…"
-        ) from error
-    _wait_running(work, host_id)
+    full: list[str] = []
+    end = work.clock.now() + TRY_SECONDS
+    for kind in work.target.spec.types:
+        if full and work.clock.now() >= end:
+            break
+        if full:
+            _become(work, host_id, kind)
+            work.said.append(f"Change {host_id} to {kind}: there is no {full[-1]}")
+        try:
+            work.ec2("StartInstances", InstanceIds=[host_id])
+        except AwsError as error:
+            if error.code not in _try_next(work, kind):
+                raise
+            full.append(f"{kind} ({error.code})")
+            continue
+        _wait_running(work, host_id)
+        return
+    # As it was: the next run begins with the wanted type.
+    if len(full) > 1:
+        _become(work, host_id, work.target.spec.instance_type)
+    zone = work.host.zone if work.host else work.target.spec.region
+    raise LabError(
+        f"AWS has free now in {zone} no {', no '.join(full)}: {ELSEWHERE}. Another zone would do as"
+        " well, but the data volume cannot leave this one: playbooks/retire.yml copies it into a"
+        " snapshot and deletes the host, and site.yml then builds the lab where there is room"
+    )
+
+
+def _become(work: Work, host_id: str, kind: str) -> None:
+    work.ec2("ModifyInstanceAttribute", InstanceId=host_id, InstanceType={"Value": kind})
 
 
 def wait_for_state(work: Work, instance_id: str, state: str, unless_stopping: bool = False) -> None:

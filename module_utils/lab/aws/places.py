@@ -30,11 +30,12 @@ def volume(there: Seen, host: Instance | None, spec: Spec, findings: Findings) -
             f" the lab {spec.name}: detach it with `aws ec2 detach-volume --region {spec.region}"
             f" --volume-id {data.id}`"
         )
-    if data.size != spec.data_gb:
+    if data.size > spec.data_gb:
         findings.warnings.append(
-            f"lab_data_gb is {spec.data_gb}, the data volume {data.id} has {data.size} GB and stays"
-            f" so (to grow it: `aws ec2 modify-volume --region {spec.region} --volume-id {data.id}"
-            f" --size {max(spec.data_gb, data.size + 1)}`, then resize2fs on the host)"
+            f"lab_data_gb is {spec.data_gb}, but the data volume {data.id} has {data.size} GB and"
+            f" stays so: AWS cannot make a volume smaller. Set lab_data_gb to {data.size}; for a"
+            " smaller one copy the data to the bucket, then playbooks/destroy.yml -e"
+            " delete_data=true and site.yml"
         )
     if host and host.zone != data.zone:
         findings.problems.append(

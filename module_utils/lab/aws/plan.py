@@ -200,10 +200,12 @@ def _host(target: Target, there: Seen) -> Iterator[Step]:
             before=f"instance {name}: on shutdown {there.on_shutdown}",
             after=f"instance {name}: on shutdown stop",
         )
-    if host is not None and host.state in ("stopped", "stopping"):
+    changing = host is not None and host.type not in spec.types
+    if host is not None and (host.state in ("stopped", "stopping") or changing):
+        was = "stopped" if changing else host.state
         yield Step(
             "start",
-            f"Start {host.id}, which is {host.state}",
+            f"Start {host.id}, which is {was}",
             before=f"instance {name}: {host.state}",
             after=f"instance {name}: running",
         )
@@ -221,7 +223,14 @@ def _mend_host(target: Target, there: Seen, host: Instance) -> Iterator[Step]:
             before="".join(f"tag {k}: {host.tags.get(k, '')}\n" for k in sorted(missing)),
             after="".join(f"tag {k}: {missing[k]}\n" for k in sorted(missing)),
         )
-    if host.type != target.spec.instance_type:
+    stopped = host.state in ("stopping", "stopped")
+    if not stopped and host.type not in target.spec.types:
+        yield Step(
+            "stop_host",
+            f"Stop {host.id} to change its type",
+            before=f"instance {name}: {host.state}",
+        )
+    if host.type not in ((target.spec.instance_type,) if stopped else target.spec.types):
         yield Step(
             "change_type",
             f"Change {host.id} from {host.type} to {target.spec.instance_type}",
@@ -263,6 +272,13 @@ def _data(target: Target, there: Seen) -> Iterator[Step]:
             f"Create the data volume{what} with {size} GB",
             {"snapshot": source.id if source else "", "size": size},
             after=f"data volume {name}: {size} GB, gp3, encrypted{what}",
+        )
+    if data is not None and target.spec.data_gb > data.size:
+        yield Step(
+            "grow_volume",
+            f"Grow the data volume {data.id} from {data.size} to {target.spec.data_gb} GB",
+            before=f"data volume {name}: {data.size} GB",
+            after=f"data volume {name}: {target.spec.data_gb} GB",
         )
     at_host = data and host and data.attached_to == host.id and data.attachment == "attached"
     if not at_host:

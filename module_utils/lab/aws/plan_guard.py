@@ -55,7 +55,10 @@ def schedules(target: Target, there: Seen) -> Iterator[Step]:
 
 def _stands(wanted: guard.Wanted, host: Instance | None, there: Seen, kind: str) -> bool:
     """Whether a schedule is right for the host as it is; one to be started needs another."""
-    if host is None or (kind == "max" and host.state in ("stopping", "stopped")):
+    if host is None:
+        return False
+    to_start = host.state in ("stopping", "stopped") or host.type not in wanted.spec.types
+    if kind == "max" and to_start:
         return False
     want = wanted.schedule(kind, host.id, host.launched)
     return guard.same_schedule(there.guard.schedules.get(kind), want, datetime.now(UTC))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,7 +27,7 @@ from .image import Image
 from .names import Names
 from .prices import Held, Price, current, price
 from .session import Aws, side_by_side
-from .things import Seen, Subnet
+from .things import Instance, Seen, Subnet
 from .variables import Spec
 
 
@@ -46,7 +46,9 @@ class Target:
     subnets: tuple[Subnet, ...]
     vpc_id: str
     price: Price
-    gb_month: float = 0.0
+    table: Mapping[str, Any] = field(default_factory=dict)
+    held: Held = field(default_factory=lambda: Held(0))
+    bill: str = ""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -85,10 +87,12 @@ def check(
             "cidrs": lambda: caller.allowed(spec.allowed_cidrs, inputs.environ, inputs.fetch),
             "offered": lambda: places.offered(aws, spec.instance_type),
             "type": lambda: image.instance_type(aws, spec.instance_type),
+            "others": lambda: {kind: image.instance_type(aws, kind) for kind in spec.types[1:]},
             "image": lambda: image.look(aws, spec, inputs.images),
+            "bill": lambda: spent.bill(aws, spec.name, _now()) if spec.cost_explorer else "",
             "guard": lambda: guard.look(aws, names, account),
             "quota": lambda: quota.look(aws, spec.instance_type),
-            "prices": lambda: current(aws, inputs.prices, spec.region, [spec.instance_type]),
+            "prices": lambda: current(aws, inputs.prices, spec.region, spec.types),
         }
     )
     there: Seen = replace(found["seen"], guard=found["guard"])
@@ -108,10 +112,14 @@ def check(
     if host is None:
         image.fit(found["type"], found["image"], spec, findings)
     else:
-        image.drift(host, spec, findings)
+        image.drift(host, found["type"], spec, findings)
+    made_of = found["image"].architecture if isinstance(found["image"], Image) else ""
+    image.others(found["others"], host.architecture if host else made_of, spec, findings)
     findings.stop()
-    if host is None or host.state not in ("pending", "running"):
-        quota.room(aws, there, quota.Need(spec, found["type"], found["quota"]), findings)
+    if host is None or host.type not in spec.types or host.state not in ("pending", "running"):
+        rest = tuple(i for i in there.instances if host is None or i.id != host.id)
+        others = replace(there, instances=rest)
+        quota.room(aws, others, quota.Need(spec, found["type"], found["quota"]), findings)
         findings.stop()
     if "0.0.0.0/0" in found["cidrs"]:
         findings.warnings.append(
@@ -138,7 +146,9 @@ def check(
         subnets=subnets,
         vpc_id=host.vpc_id if host else subnets[0].vpc_id,
         price=cost,
-        gb_month=float(found["prices"]["gp3_gb_month"]),
+        table=found["prices"],
+        held=held,
+        bill=found["bill"],
         warnings=tuple(warnings),
     )
     return target, there, key
@@ -162,7 +172,14 @@ def look_again(aws: Aws, target: Target) -> Seen:
 def runs(target: Target, there: Seen) -> tuple[spent.Run, ...]:
     """Return when the host ran, as earlier runs have kept it and as AWS tells it now."""
     kept = spent.read(target.spec.state_dir)
-    return spent.update(kept, there.host(target.names), target.price.host_hour, _now())
+    host = there.host(target.names)
+    return spent.update(kept, host, cost_of(target, host).host_hour, _now())
+
+
+def cost_of(target: Target, host: Instance | None) -> Price:
+    """Return what the host costs as it is, which may be another type than the wanted one."""
+    kind = host.type if host else target.spec.instance_type
+    return price(target.table, target.spec.region, kind, target.held)
 
 
 def _now() -> datetime:
@@ -172,8 +189,11 @@ def _now() -> datetime:
 def summary(target: Target, there: Seen) -> dict[str, Any]:
     """Return what the playbooks tell the user and hand to the next steps."""
     host, data = there.host(target.names), there.data()
+    cost = cost_of(target, host)
     wanted = guard.Wanted(target.spec, target.names, target.account)
-    so_far = spent.this_month(runs(target, there), there.volumes, target.gb_month, _now())
+    so_far = spent.this_month(
+        runs(target, there), there.volumes, float(target.table["gp3_gb_month"]), _now()
+    )
     return {
         "name": target.spec.name,
         "region": target.spec.region,
@@ -189,11 +209,10 @@ def summary(target: Target, there: Seen) -> dict[str, Any]:
         "private_ip": host.private_ip if host else "",
         "login_user": (host.tags.get("LoginUser") if host else "") or target.login_user,
         "data_volume": data.id if data else "",
-        "price_hour": target.price.hour,
-        "price_stopped_month": round(target.price.stopped_month, 2),
-        "price_text": f"{target.price.running} while running, {target.price.stopped} while stopped"
-        f" ({target.price.note})",
+        "price_hour": cost.hour,
+        "price_stopped_month": round(cost.stopped_month, 2),
+        "price_text": f"{cost.running} while running, {cost.stopped} while stopped ({cost.note})",
         "spent_month": round(so_far.dollars, 2),
-        "spent_text": so_far.text,
+        "spent_text": f"{so_far.text}; {target.bill}" if target.bill else so_far.text,
         "guard": list(guard.says(wanted, there.guard)),
     }

@@ -97,6 +97,7 @@ def read_instance(raw: Mapping[str, Any]) -> Instance:
         hop_limit=int(metadata.get("HttpPutResponseHopLimit", 0)),
         root_volume=disks.get(raw.get("RootDeviceName", ""), ""),
         spot=raw.get("InstanceLifecycle") == "spot",
+        architecture=raw.get("Architecture") or "",
         stopped_because=raw.get("StateTransitionReason") or "",
     )
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from .lock import write_private
 from .prices import HOURS_A_MONTH
+from .session import Aws, AwsError
 from .things import Instance, Volume
 
 FILE = "usage.json"
@@ -145,3 +146,27 @@ def this_month(
         age = max((now - born).total_seconds() / HOUR, 0.0)
         dollars += volume.size * gb_month * age / HOURS_A_MONTH
     return Spent(dollars, hours, whole)
+
+
+def bill(aws: Aws, lab: str, now: datetime) -> str:
+    """Ask Cost Explorer what AWS bills of a lab this month; a text, or why it cannot be told.
+
+    Each question costs a cent. The tag `Lab` must be activated as a cost allocation tag.
+    """
+    try:
+        answer = aws.call(
+            "ce",
+            "GetCostAndUsage",
+            TimePeriod={"Start": f"{now:%Y-%m}-01", "End": f"{now + timedelta(days=1):%Y-%m-%d}"},
+            Granularity="MONTHLY",
+            Metrics=["UnblendedCost"],
+            Filter={"Tags": {"Key": "Lab", "Values": [lab]}},
+        )
+        sums = [float(p["Total"]["UnblendedCost"]["Amount"]) for p in answer["ResultsByTime"]]
+    except AwsError as error:
+        return f"AWS's bill cannot be told ({error.code})"
+    except (KeyError, TypeError, ValueError):
+        return "AWS's bill tells nothing of the tag Lab (activate it as a cost allocation tag)"
+    if not sums:
+        return "AWS's bill tells nothing of the tag Lab (activate it as a cost allocation tag)"
+    return f"AWS's bill says ${sum(sums):.2f}, up to a day late"

@@ -31,6 +31,7 @@ class Instance:
     root_volume: str = ""
     spot: bool = False
     stopped_because: str = ""
+    architecture: str = ""
 
 
 @dataclass(frozen=True)

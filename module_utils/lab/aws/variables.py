@@ -45,6 +45,11 @@ class Spec:
     retire_days: int = 0
     cost_explorer: bool = False
 
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The instance types that will do, the wanted one first."""
+        return tuple(dict.fromkeys((self.instance_type, *self.instance_types)))
+
 
 class BadValueError(ValueError):
     """One value that breaks its rule; the arguments are the rule and an example that holds."""

@@ -159,11 +159,18 @@ def test_data_volumes_that_cannot_be_used(there: Seen, changes: dict[str, str], 
     assert said in problem
 
 
-def test_a_data_volume_of_another_size_is_kept_and_said() -> None:
-    found = volume_problems(replace(EMPTY, volumes=(volume(),)), data_gb=200)
+def test_a_data_volume_is_never_made_smaller() -> None:
+    found = volume_problems(replace(EMPTY, volumes=(volume(),)), data_gb=50)
     assert found.problems == []
-    assert "modify-volume" in found.warnings[0]
-    assert "--size 200" in found.warnings[0]
+    assert found.warnings == [
+        "lab_data_gb is 50, but the data volume vol-0a has 100 GB and stays so: AWS cannot make a"
+        " volume smaller. Set lab_data_gb to 100; for a smaller one copy the data to the bucket,"
+        " then playbooks/destroy.yml -e delete_data=true and site.yml"
+    ]
+
+
+def test_a_data_volume_that_is_to_grow_is_no_problem() -> None:
+    assert volume_problems(replace(EMPTY, volumes=(volume(),)), data_gb=200) == Findings()
 
 
 IMAGE = image.Image("ami-1", "debian", "/dev/xvda", 8, "x86_64", "admin")
@@ -191,15 +198,49 @@ def test_an_image_that_fits() -> None:
     assert findings == Findings()
 
 
-def test_a_running_host_keeps_its_type() -> None:
+ARM = {"ProcessorInfo": {"SupportedArchitectures": ["arm64"]}}
+TYPES = {
+    "the same": (instance(), KIND, {}, [], []),
+    "another, running": (
+        instance(), KIND, {"instance_type": "g5.xlarge"}, [],
+        ["The host is stopped to change it from g4dn.xlarge to g5.xlarge: what runs on it ends"],
+    ),
+    "another, stopped": (instance(state="stopped"), KIND, {"instance_type": "g5.xlarge"}, [], []),
+    "one that will do": (
+        instance(type="g6.xlarge"), KIND, {"instance_types": ["g6.xlarge"]}, [],
+        ["The host runs as g6.xlarge of lab_instance_types; its next start tries g4dn.xlarge"],
+    ),
+    "for another architecture": (
+        instance(architecture="x86_64"), ARM, {"instance_type": "g5g.xlarge"},
+        ["The host i-0a is for x86_64, but g5g.xlarge is arm64"], [],
+    ),
+    "unknown": (
+        instance(), None, {"instance_type": "g9z.huge"},
+        ["us-east-1 does not offer the instance type g9z.huge"], [],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("host", "kind", "changes", "problems", "warnings"), TYPES.values(), ids=TYPES.keys()
+)
+def test_another_type_for_a_host_that_is_there(
+    host: Any, kind: Any, changes: dict[str, Any], problems: list[str], warnings: list[str]
+) -> None:
     findings = Findings()
-    image.drift(instance(), wish(Path("/nowhere"), instance_type="g5.xlarge"), findings)
-    (problem,) = findings.problems
-    assert "playbooks/stop.yml -e lab_name=lab" in problem
+    image.drift(host, kind, wish(Path("/nowhere"), **changes), findings)
+    for said, found in ((problems, findings.problems), (warnings, findings.warnings)):
+        assert len(found) == len(said)
+        assert all(text.startswith(begin) for text, begin in zip(found, said, strict=True))
+
+
+def test_other_types_must_exist_and_fit_the_image() -> None:
     findings = Findings()
-    stopped = instance(state="stopped")
-    image.drift(stopped, wish(Path("/nowhere"), instance_type="g5.xlarge"), findings)
-    assert findings.problems == []
+    spec = wish(Path("/nowhere"), instance_types=["g9z.huge", "g5g.xlarge", "g5.xlarge"])
+    image.others({"g9z.huge": None, "g5g.xlarge": ARM, "g5.xlarge": KIND}, "x86_64", spec, findings)
+    unknown, other = findings.problems
+    assert "does not know the instance type g9z.huge of lab_instance_types" in unknown
+    assert "g5g.xlarge of lab_instance_types is not for x86_64" in other
 
 
 @pytest.mark.parametrize(

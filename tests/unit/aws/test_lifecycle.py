@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.lab.aws import apply, launch, plan, seen
+from ansible.module_utils.lab.aws import apply, launch, plan, preflight, seen
 from ansible.module_utils.lab.aws.names import Names
 from ansible.module_utils.lab.aws.session import AwsError
 from ansible.module_utils.lab.aws.things import Rule
@@ -177,7 +177,7 @@ def test_no_room_in_one_zone_goes_on_to_the_next(aws: Faulty, spec: Spec) -> Non
 
 def test_no_room_anywhere_says_so(aws: Faulty, spec: Spec) -> None:
     aws.before = once("RunInstances", "InsufficientInstanceCapacity", times=99)
-    with pytest.raises(LabError, match=r"no g4dn.xlarge free now in us-east-1a .*us-east-1f"):
+    with pytest.raises(LabError, match=r"no g4dn.xlarge in us-east-1a .*g4dn.xlarge in us-east-1f"):
         build(aws, spec)
     _, there, _, _ = look(aws, spec)
     assert there.instances == ()
@@ -282,6 +282,131 @@ def test_a_stopped_host_is_started_with_its_new_type(
     build(aws, wish(tmp_path, instance_type="g5.xlarge"))
     _, there, _, _ = look(aws, wish(tmp_path, instance_type="g5.xlarge"))
     assert [(i.type, i.state) for i in there.instances] == [("g5.xlarge", "running")]
+
+
+def running(aws: Faulty, spec: Spec) -> tuple[str, str]:
+    _, there, _, _ = look(aws, spec)
+    (host,) = there.hosts(NAMES)
+    return host.type, host.state
+
+
+def test_a_running_host_changes_its_type(aws: Faulty, spec: Spec, tmp_path: Path) -> None:
+    build(aws, spec)
+    aws.calls.clear()
+    more = wish(tmp_path, instance_type="g5.xlarge")
+    target, _, _, steps = look(aws, more)
+    assert [step.do for step in steps] == ["stop_host", "change_type", "start", "set_schedule"]
+    assert any("what runs on it ends" in warning for warning in target.warnings)
+    build(aws, more)
+    assert running(aws, more) == ("g5.xlarge", "running")
+    assert aws.writes()[:3] == ["StopInstances", "ModifyInstanceAttribute", "StartInstances"]
+    assert build(aws, more) == []
+
+
+@pytest.mark.parametrize(
+    "operation", ["StopInstances", "ModifyInstanceAttribute", "StartInstances", "UpdateSchedule"]
+)
+def test_a_change_killed_midway_is_mended(
+    aws: Faulty, spec: Spec, tmp_path: Path, operation: str
+) -> None:
+    build(aws, spec)
+    more = wish(tmp_path, instance_type="g5.xlarge")
+    left = [1]
+
+    def die(name: str, _params: dict[str, Any]) -> None:
+        if name == operation and left[0]:
+            left[0] -= 1
+            raise KeyboardInterrupt
+
+    aws.after = die
+    with pytest.raises(KeyboardInterrupt):
+        build(aws, more)
+    build(aws, more)
+    assert running(aws, more) == ("g5.xlarge", "running")
+    assert build(aws, more) == []
+
+
+def test_the_data_volume_grows_in_use_and_never_shrinks(
+    aws: Faulty, spec: Spec, tmp_path: Path
+) -> None:
+    build(aws, spec)
+    more = wish(tmp_path, data_gb=150)
+    assert [step.do for step in look(aws, more)[3]] == ["grow_volume"]
+    (said,) = build(aws, more)
+    assert "from 100 to 150 GB" in said
+    assert build(aws, more) == []
+    target, there, _, steps = look(aws, spec)
+    assert steps == []
+    assert there.data_volumes()[0].size == 150
+    assert any("cannot make a volume smaller" in warning for warning in target.warnings)
+
+
+def test_a_volume_that_was_changed_today_says_so(aws: Faulty, spec: Spec, tmp_path: Path) -> None:
+    build(aws, spec)
+    aws.before = once("ModifyVolume", "VolumeModificationRateExceeded")
+    with pytest.raises(LabError, match=r"within the last six hours.* -e lab_data_gb=100"):
+        build(aws, wish(tmp_path, data_gb=150))
+
+
+def refuse_types(*full: str) -> Any:
+    """Have no room for these types, for starts by what the instance has become."""
+    now = {"type": "g4dn.xlarge"}
+
+    def hook(name: str, params: dict[str, Any]) -> None:
+        if name == "ModifyInstanceAttribute" and "InstanceType" in params:
+            now["type"] = params["InstanceType"]["Value"]
+        wanted = params.get("InstanceType") if name == "RunInstances" else now["type"]
+        if name in ("RunInstances", "StartInstances") and wanted in full:
+            raise refuse(name, "InsufficientInstanceCapacity")
+
+    return hook
+
+
+def halted(aws: Faulty, spec: Spec) -> None:
+    build(aws, spec)
+    _, there, _, _ = look(aws, spec)
+    aws.inner.call("ec2", "StopInstances", InstanceIds=[there.hosts(NAMES)[0].id])
+
+
+def test_a_start_without_room_takes_the_next_type(aws: Faulty, tmp_path: Path) -> None:
+    spec = wish(tmp_path, instance_types=["g5.xlarge", "g6.xlarge"])
+    halted(aws, spec)
+    aws.before = refuse_types("g4dn.xlarge", "g5.xlarge")
+    said = build(aws, spec)
+    assert any("to g6.xlarge: there is no g5.xlarge (Insufficient" in text for text in said)
+    assert running(aws, spec) == ("g6.xlarge", "running")
+    # It will do as it is; the next start tries the wanted one again.
+    assert build(aws, spec) == []
+    target, there, _, _ = look(aws, spec)
+    assert preflight.summary(target, there)["price_hour"] == pytest.approx(0.8048 + 0.005, abs=0.02)
+    aws.before = lambda *_: None
+    aws.inner.call("ec2", "StopInstances", InstanceIds=[there.hosts(NAMES)[0].id])
+    build(aws, spec)
+    assert running(aws, spec) == ("g4dn.xlarge", "running")
+
+
+def test_a_start_without_any_room_ends_within_a_minute(aws: Faulty, tmp_path: Path) -> None:
+    spec = wish(tmp_path, instance_types=["g5.xlarge"])
+    halted(aws, spec)
+    aws.before = refuse_types("g4dn.xlarge", "g5.xlarge")
+    target, there, _, steps = look(aws, spec)
+    work = Work(aws, target, there, clock=Quick())
+    with pytest.raises(LabError) as caught:
+        apply.carry_out(work, steps)
+    assert work.clock.now() <= 60
+    said = str(caught.value)
+    assert "AWS has free now in us-east-1a no g4dn.xlarge (InsufficientInstanceCapacity)" in said
+    assert "no g5.xlarge" in said
+    assert "the data volume cannot leave this one: playbooks/retire.yml" in said
+    assert running(aws, spec) == ("g4dn.xlarge", "stopped"), "as it was"
+
+
+def test_a_launch_without_room_takes_the_next_type(aws: Faulty, tmp_path: Path) -> None:
+    spec = wish(tmp_path, instance_types=["g5.xlarge"])
+    aws.before = refuse_types("g4dn.xlarge")
+    build(aws, spec)
+    assert running(aws, spec) == ("g5.xlarge", "running")
+    assert build(aws, spec) == []
 
 
 def test_a_terminated_host_is_replaced_and_its_data_kept(aws: Faulty, spec: Spec) -> None:

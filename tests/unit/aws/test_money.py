@@ -17,7 +17,7 @@ from ansible.module_utils.lab.aws.variables import Spec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.aws.kit import PRICES, Faulty, build, instance, look, volume
+from tests.unit.aws.kit import PRICES, Faulty, build, instance, look, volume, wish
 
 NAMES = Names("lab", "us-east-1")
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -186,3 +186,31 @@ def test_the_summary_has_all_of_it(aws: Faulty, spec: Spec) -> None:
         in (said["price_text"])
     )
     assert "this month (0.0 h running; by starts and stops)" in said["spent_text"]
+
+
+def cost_explorer(amounts: list[str]) -> Any:
+    def answer(service: str, operation: str, params: dict[str, Any]) -> Mapping[str, Any]:
+        assert (service, operation) == ("ce", "GetCostAndUsage")
+        assert params["TimePeriod"] == {"Start": "2026-11-01", "End": "2026-11-23"}
+        assert params["Filter"] == {"Tags": {"Key": "Lab", "Values": ["lab"]}}
+        return {"ResultsByTime": [{"Total": {"UnblendedCost": {"Amount": a}}} for a in amounts]}
+
+    return answer
+
+
+@pytest.mark.parametrize(("amounts", "said"), [
+    (["12.3456"], "AWS's bill says $12.35, up to a day late"),
+    ([], "AWS's bill tells nothing of the tag Lab (activate it as a cost allocation tag)"),
+    (["many"], "AWS's bill tells nothing of the tag Lab (activate it as a cost allocation tag)"),
+])  # fmt: skip
+def test_the_bill(aws: Faulty, amounts: list[str], said: str) -> None:
+    aws.told = cost_explorer(amounts)
+    assert spent.bill(aws, "lab", NOW) == said
+
+
+def test_a_bill_that_may_not_be_seen(aws: Faulty, tmp_path: Path) -> None:
+    assert spent.bill(aws, "lab", NOW) == "AWS's bill cannot be told (InvalidAction)"
+    spec = wish(tmp_path, cost_explorer=True)
+    build(aws, spec)
+    target, there, _, _ = look(aws, spec)
+    assert preflight.summary(target, there)["spent_text"].endswith("told (InvalidAction)")

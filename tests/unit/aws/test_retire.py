@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from ansible.module_utils.lab.aws import retire
+from ansible.module_utils.lab.aws import retire, seen
 from ansible.module_utils.lab.aws.names import Names
 from ansible.module_utils.lab.aws.retire import Retiring
 from ansible.module_utils.lab.aws.things import Snapshot
@@ -54,7 +54,7 @@ def test_a_retired_lab_comes_back_with_its_data(aws: Faulty, spec: Spec) -> None
     ]
     there = retire.look(aws, NAMES, BUCKET)
     (kept,) = there.snapshots
-    assert there.things.instances == there.things.volumes == ()
+    assert not there.things.instances and not there.things.volumes
     assert there.things.key_pair and there.things.role and there.things.bucket
     assert put_away(aws) == [], "a second run changes nothing"
     lines = retire.said(NAMES, there, 0.05)
@@ -90,17 +90,17 @@ def test_a_snapshot_that_takes_for_ever_deletes_nothing(
 ) -> None:
     build(aws, spec)
     stop(aws)
-    whole = retire.seen.snapshots
+    whole = seen.snapshots
 
     def pending(*args: Any) -> Any:
         return tuple(replace(s, state="pending") for s in whole(*args))
 
-    monkeypatch.setattr(retire.seen, "snapshots", pending)
+    monkeypatch.setattr(seen, "snapshots", pending)
     monkeypatch.setattr(retire, "SNAPSHOT_MINUTES", 1)
     with pytest.raises(LabError, match=r"The snapshot of vol-\w+ complete is not so after 60 s"):
         put_away(aws)
     assert not {"TerminateInstances", "DeleteVolume"} & set(aws.writes())
-    monkeypatch.setattr(retire.seen, "snapshots", whole)
+    monkeypatch.setattr(seen, "snapshots", whole)
     # The next run goes on waiting for that one, and takes no other.
     assert put_away(aws)[0] == "complete"
     assert len(aws.named("CreateSnapshot")) == 1
@@ -124,7 +124,7 @@ def test_a_run_killed_anywhere_is_mended_by_the_next(
         put_away(aws)
     put_away(aws)
     there = retire.look(aws, NAMES, BUCKET)
-    assert there.things.instances == there.things.volumes == ()
+    assert not there.things.instances and not there.things.volumes
     assert len(there.snapshots) == 1
 
 
