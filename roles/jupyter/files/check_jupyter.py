@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import http.cookiejar
+import importlib.metadata
 import json
+import re
 import subprocess
 import time
 import urllib.error
@@ -15,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 SETTINGS = Path("/etc/lab/jupyter.json")
+# Role pytorch's; not there where this role stands alone.
+PYTORCH = Path("/etc/lab/pytorch.json")
 SECONDS = 10
 # A server that was restarted a moment ago is still loading its extensions.
 PATIENCE_SECONDS = 60
@@ -46,7 +50,7 @@ def ask(
 
 
 def answers(settings: dict[str, Any]) -> Result:
-    """Wait for the server, and compare its version with the floor."""
+    """Wait for the server."""
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
@@ -58,8 +62,24 @@ def answers(settings: dict[str, Any]) -> Result:
             time.sleep(1)
     if code != OK:
         return False, f"/api answers {code}"
-    version = json.loads(body)["version"]
-    return numbers(version) >= numbers(settings["server_floor"]), f"jupyter-server {version}"
+    return True, f"jupyter-server {json.loads(body)['version']}"
+
+
+def has_no_known_holes(settings: dict[str, Any]) -> Result:
+    """Compare what is installed with the oldest versions that have none."""
+    places = [str(path) for path in Path(settings["venv"]).glob("lib/python3*/site-packages")]
+    installed = {
+        re.sub(r"[-_.]+", "_", dist.metadata["Name"]).lower(): dist.version
+        for dist in importlib.metadata.distributions(path=places)
+    }
+    found = {name: installed[name] for name in settings["floors"] if name in installed}
+    old = [
+        f"{name} {version} is below {settings['floors'][name]}"
+        for name, version in found.items()
+        if numbers(version) < numbers(settings["floors"][name])
+    ]
+    said = ", ".join(old or [f"{name} {version}" for name, version in found.items()])
+    return not old and "jupyter_server" in found, said
 
 
 def numbers(version: str) -> tuple[int, ...]:
@@ -93,14 +113,28 @@ def knows_watcher(settings: dict[str, Any]) -> Result:
     return code == OK, f"{code}, {count} kernels"
 
 
-def has_kernel(settings: dict[str, Any]) -> Result:
-    """See the kernel of the lab's own Python among those on offer."""
+def has_kernels(settings: dict[str, Any]) -> Result:
+    """See the kernel of each environment among those on offer, the lab's own first."""
     token = Path(settings["token_file"]).read_text().strip()
     code, body = ask(
         settings["url"] + "/api/kernelspecs?no_track_activity=1", opener(), token=token
     )
     names = sorted(json.loads(body).get("kernelspecs", {})) if code == OK else []
-    return "python3" in names, f"{code}: {', '.join(names)}"
+    environments = json.loads(PYTORCH.read_text()) if PYTORCH.exists() else {}
+    wanted = {"python3", *(Path(path).name for path in environments.get("environments", []))}
+    if missing := sorted(wanted - set(names)):
+        return False, f"{code}: {', '.join(missing)} missing among {', '.join(names) or 'none'}"
+    return True, ", ".join(names)
+
+
+def has_extensions(settings: dict[str, Any]) -> Result:
+    """Ask what shows memory and processor, and what speaks with git, as the browser does."""
+    token = Path(settings["token_file"]).read_text().strip()
+    codes = {
+        path: ask(settings["url"] + path, opener(), token=token)[0]
+        for path in ("/api/metrics/v1", "/git/settings", "/api/terminals")
+    }
+    return set(codes.values()) == {OK}, ", ".join(f"{path} {codes[path]}" for path in codes)
 
 
 def loopback_only(settings: dict[str, Any]) -> Result:
@@ -146,7 +180,9 @@ CHECKS: dict[str, Callable[[dict[str, Any]], Result]] = {
     "jupyter refuses a wrong password": refuses_password,
     "jupyter refuses who has no password": refuses_strangers,
     "jupyter knows the idle watcher": knows_watcher,
-    "jupyter offers the lab's Python": has_kernel,
+    "jupyter offers a kernel for each environment": has_kernels,
+    "jupyter shows resources, git and terminals": has_extensions,
+    "jupyter has no known holes": has_no_known_holes,
     "jupyter listens on the loopback address only": loopback_only,
     "jupyter keeps its secrets": secrets_kept,
 }
