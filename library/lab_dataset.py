@@ -13,7 +13,8 @@ description:
   - With O(state=copied) it brings what is missing or different, side by side, by rclone, which
     compares each file's checksum after the transfer. What is gone from the bucket stays, as do
     files of the user's own.
-  - Needs rclone on the host.
+  - Needs rclone on the host. Signs with the access key in the environment of the task
+    (E(AWS_ACCESS_KEY_ID), E(AWS_SECRET_ACCESS_KEY)), else with the role of the instance.
 author: GPU lab
 attributes:
   check_mode:
@@ -92,7 +93,7 @@ folder:
   description: Where a copy lies, or will; empty for the other uses.
   type: str
   returned: always
-  sample: /scratch/datasets/imagenet
+  sample: /scratch/datasets/data-datasets-imagenet
 mounted:
   description: Whether a bucket is mounted at O(dest) now.
   type: bool
@@ -129,10 +130,12 @@ from ansible.module_utils.lab.dataset.choice import USES, Decision, Survey, deci
 from ansible.module_utils.lab.dataset.copy import Source
 from ansible.module_utils.lab.errors import LabError
 from ansible.module_utils.lab.s3mount import names, wanted
-from ansible.module_utils.lab.s3mount.bucket import Bucket
+from ansible.module_utils.lab.s3mount.bucket import Bucket, Client
 from ansible.module_utils.lab.s3mount.imds import InstanceMetadata
+from ansible.module_utils.lab.s3mount.sigv4 import Credentials
 
 NOTES = Path("/var/lib/lab/datasets")
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "src": {"type": "str", "required": True},
     "dest": {"type": "path", "required": True},
@@ -194,7 +197,18 @@ class Run:
                 "rclone is not installed on this host: install the package rclone (apt-get install "
                 "rclone), or use the role datasets."
             )
+        self._ask_bucket()
         return self.source.survey()
+
+    def _ask_bucket(self) -> None:
+        """Fail with the reason in one sentence, which rclone would not give."""
+        bucket, metadata = self.source.bucket, InstanceMetadata()
+        key, secret, token = (os.environ.get(name, "") for name in KEYS)
+        keys = (
+            Credentials(key, secret, token) if key else metadata.credentials(metadata.role_name())
+        )
+        if not Client(bucket, keys).check():
+            raise LabError(f"Nothing lies at {self.source.address}: check src.")
 
     def _copy(self, decision: Decision, survey: Survey) -> dict[str, Any]:
         if decision.use != "copy":

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.lab.dataset import place
 from ansible.module_utils.lab.dataset.choice import Survey
-from ansible.module_utils.lab.dataset.copy import Ran, Runner, Source, count, last_error
+from ansible.module_utils.lab.dataset.copy import Ran, Runner, Source, count, read_log
 from ansible.module_utils.lab.errors import LabError
 from ansible.module_utils.lab.s3mount.bucket import Bucket
+from ansible.module_utils.lab.s3mount.names import escape_path
 
 BUCKET = Bucket("b-1", "us-east-1", "http://127.0.0.1:8333", path_style=True, prefix="x/y")
 ME = (os.getuid(), os.getgid())
@@ -26,7 +27,7 @@ def answering(status: int = 0, out: str = "", log: str = "") -> tuple[Runner, li
 
     def run(argv: list[str], owner: tuple[int, int] | None) -> Ran:
         asked.append(argv)
-        return Ran(status, out, log)
+        return Ran(status, out, *read_log(log.splitlines()))
 
     return run, asked
 
@@ -71,6 +72,7 @@ def test_copies_and_counts() -> None:
     run, asked = answering(log=log)
     assert Source(BUCKET, runner=run).copy("/data/x", ME) == 3
     assert asked[0][:4] == ["rclone", "copy", ":s3:b-1/x/y", "/data/x"]
+    assert "-v" not in Source(BUCKET).copy_command("/data/x")  # a journal is no list of files
     assert {"--use-server-modtime", "--transfers=32", "-v"} <= set(asked[0])
     assert "--dry-run" not in asked[0]
 
@@ -96,7 +98,7 @@ def test_signs_nothing_for_a_public_bucket() -> None:
 
 
 def test_no_error_is_no_error() -> None:
-    assert last_error(said(msg="fine")) == ""
+    assert read_log([said(msg="fine")]) == (0, "")
 
 
 # The folder
@@ -105,7 +107,7 @@ def test_no_error_is_no_error() -> None:
 def test_the_instance_store_comes_first(tmp_path: Path) -> None:
     found = place.disks(tmp_path / "data" / "x", tmp_path)
     assert [(one.name, one.folder, one.fast) for one in found] == [
-        ("instance store", str(tmp_path / "datasets" / "x"), True),
+        ("instance store", str(tmp_path / "datasets" / escape_path(f"{tmp_path}/data/x")), True),
         ("data volume", str(tmp_path / "data" / "x"), False),
     ]
     assert found[0].free > 0
@@ -120,7 +122,8 @@ def test_what_lies_on_the_data_volume_stays_there(tmp_path: Path) -> None:
 
 
 def test_makes_folder_and_link_and_knows_them_again(tmp_path: Path) -> None:
-    dest, folder = tmp_path / "data" / "x", tmp_path / "fast" / "datasets" / "x"
+    dest = tmp_path / "data" / "x"
+    folder = tmp_path / "fast" / "datasets" / escape_path(str(dest))
     assert place.link_needed(dest, str(folder))
     place.make(dest, str(folder), ME)
     assert dest.readlink() == folder

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ..errors import LabError
@@ -21,11 +22,12 @@ _KEPT = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 @dataclass(frozen=True)
 class Ran:
-    """What rclone left: its exit status, its output and its log."""
+    """What rclone left: its exit status, its output, files transferred and the last error."""
 
     status: int
-    out: str
-    log: str
+    out: str = ""
+    transfers: int = 0
+    error: str = ""
 
 
 Runner = Callable[[list[str], tuple[int, int] | None], Ran]
@@ -35,18 +37,23 @@ def run(argv: list[str], owner: tuple[int, int] | None) -> Ran:
     """Run rclone, as `owner` (user and group number) or root; the key stays in the environment."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     user, group = owner or (None, None)
-    done = subprocess.run(
-        argv,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PATH": helper.PROGRAM_PATH, **kept},
-        user=user,
-        group=group,
-        extra_groups=None if owner is None else [],
-    )
-    return Ran(done.returncode, done.stdout, done.stderr)
+    # The log has a line for each file: it may be too long for memory.
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            check=False,
+            env={"PATH": helper.PROGRAM_PATH, **kept},
+            user=user,
+            group=group,
+            extra_groups=None if owner is None else [],
+        )
+        log.seek(0)
+        transfers, error = read_log(log)
+    return Ran(done.returncode, done.stdout, transfers, error)
 
 
 @dataclass(frozen=True)
@@ -69,8 +76,7 @@ class Source:
         found = count(done.out.splitlines())
         if done.status or not found.files:
             raise LabError(
-                f"Nothing can be copied from {self.address}: "
-                f"{last_error(done.log) or 'no file lies there'}."
+                f"Nothing can be copied from {self.address}: {done.error or 'no file lies there'}."
             )
         return found
 
@@ -80,19 +86,20 @@ class Source:
         Sizes and dates are compared, and each file's checksum after it was transferred.
         Raises LabError with rclone's own words.
         """
-        done = self.runner([*self.copy_command(folder), *(["--dry-run"] if dry else [])], owner)
+        told = ["-v", "--dry-run"] if dry else ["-v"]  # a line for each file
+        done = self.runner([*self.copy_command(folder), *told], owner)
         if done.status:
             raise LabError(
                 f"The copy of {self.address} to {folder} was not completed: "
-                f"{last_error(done.log) or f'rclone ended with {done.status}'}. Run this again: "
+                f"{done.error or f'rclone ended with {done.status}'}. Run this again: "
                 "what is there is kept."
             )
-        return sum(map(is_transfer, messages(done.log)))
+        return done.transfers
 
     def copy_command(self, folder: str) -> list[str]:
         """Give the words that copy, without a secret."""
         words = [folder, "--fast-list", "--use-server-modtime", "--s3-no-head-object"]
-        words += [f"--transfers={TRANSFERS}", f"--checkers={TRANSFERS}", "--stats=0", "-v"]
+        words += [f"--transfers={TRANSFERS}", f"--checkers={TRANSFERS}", "--stats=0"]
         return self._command("copy", *words)
 
     def _command(self, verb: str, *words: str) -> list[str]:
@@ -114,27 +121,20 @@ def count(lines: Iterable[str]) -> Survey:
     return Survey(files, size, archives)
 
 
-def messages(log: str) -> Iterator[Mapping[str, str]]:
-    """Read rclone's log: a JSON object a line; what is none is a message as well."""
-    for line in filter(None, map(str.strip, log.splitlines())):
+def read_log(lines: Iterable[str]) -> tuple[int, str]:
+    """Read rclone's log, a JSON object a line: files that were copied, and the last error.
+
+    A line that is no JSON is an error: rclone says so of its own command line.
+    """
+    transfers, last = 0, ""
+    for line in filter(None, map(str.strip, lines)):
         try:
-            found = json.loads(line)
+            message = json.loads(line)
         except ValueError:
-            found = {"level": "error", "msg": line}
-        yield {key: str(value) for key, value in found.items()}
-
-
-def is_transfer(message: Mapping[str, str]) -> bool:
-    """Tell whether a file was copied, or would have been."""
-    said = message.get("msg", "")
-    return "Copied (" in said or said.startswith("Skipped copy as --dry-run")
-
-
-def last_error(log: str) -> str:
-    """Give the last error in one line."""
-    errors = [
-        f"{one.get('object', '')} {one['msg']}".split("\n")[0].strip()
-        for one in messages(log)
-        if one.get("level") in ("error", "critical", "fatal") and one.get("msg")
-    ]
-    return errors[-1].rstrip(".") if errors else ""
+            message = {"level": "error", "msg": line}
+        said = str(message.get("msg", ""))
+        if "Copied (" in said or said.startswith("Skipped copy as --dry-run"):
+            transfers += 1
+        elif message.get("level") in ("error", "critical", "fatal"):
+            last = f"{message.get('object', '')} {said}".strip().split("\n")[0]
+    return transfers, last.rstrip(".")

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import LabError
+from ..s3mount import names
 from ..s3mount.mountinfo import mounts_at
 from .choice import Disk
 
@@ -16,8 +17,8 @@ FAST_FOLDER = "datasets"
 def held(folder: Path) -> int:
     """Sum the sizes of the files below a folder; 0 where it is not there."""
     total = 0
-    for where, _, names in os.walk(folder):
-        for name in names:
+    for where, _, files in os.walk(folder):
+        for name in files:
             with suppress(FileNotFoundError):
                 total += Path(where, name).lstat().st_size
     return total
@@ -48,7 +49,8 @@ def disks(dest: Path, fast: Path | None) -> list[Disk]:
     data = Disk("data volume", str(dest), free(dest.parent), taken)
     if taken or fast is None:
         return [data]
-    folder = fast / FAST_FOLDER / dest.name
+    # The whole path as a name: two data sets may end in the same one.
+    folder = fast / FAST_FOLDER / names.escape_path(str(dest))
     return [Disk("instance store", str(folder), free(fast), held(folder), fast=True), data]
 
 
