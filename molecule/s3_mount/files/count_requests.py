@@ -21,9 +21,12 @@ counting = threading.Lock()
 
 
 def count(method: str, path: str) -> None:
-    lists = method == "GET" and {"prefix", "list-type", "max-keys"} & parse_qs(
-        urlsplit(path).query, keep_blank_values=True
-    ).keys()
+    """Add one request to the record."""
+    lists = (
+        method == "GET"
+        and {"prefix", "list-type", "max-keys"}
+        & parse_qs(urlsplit(path).query, keep_blank_values=True).keys()
+    )
     with counting:
         counts = Counter(json.loads(RECORD.read_text()) if RECORD.exists() else {})
         counts["LIST" if lists else method] += 1
@@ -31,9 +34,12 @@ def count(method: str, path: str) -> None:
 
 
 class Proxy(BaseHTTPRequestHandler):
+    """Passes every request on."""
+
     protocol_version = "HTTP/1.1"
 
     def pass_on(self) -> None:
+        """Count a request, pass it on and give its answer."""
         count(self.command, self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         upstream = http.client.HTTPConnection("127.0.0.1", UPSTREAM, timeout=60)
@@ -55,7 +61,7 @@ class Proxy(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = pass_on  # noqa: N815 - names of the base class
 
     def log_message(self, *_: object) -> None:
-        pass
+        """Say nothing."""
 
 
 ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Proxy).serve_forever()

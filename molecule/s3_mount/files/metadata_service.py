@@ -53,6 +53,8 @@ class Metadata(http.server.BaseHTTPRequestHandler):
     def _say(self, status: int, body: str) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
+        if self.command == "PUT":  # AWS's own tools take no token without it
+            self.send_header("X-aws-ec2-metadata-token-ttl-seconds", "21600")
         self.end_headers()
         self.wfile.write(body.encode())
 
