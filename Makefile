@@ -39,7 +39,7 @@ e2e: ## Build a lab through the sandbox, use it, destroy it
 	@scripts/setup.sh test
 	@scripts/test.sh e2e
 
-test-slow: ## Run the slow tests of parallel_unzip: ten minutes (as root, all of them)
+test-slow: ## Run the slow tests of parallel_unzip and s3_mount: twenty minutes (as root, all of them)
 	@scripts/setup.sh python
 	@scripts/test.sh slow
 
