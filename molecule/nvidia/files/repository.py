@@ -19,9 +19,16 @@ SIMULATED = "/var/tmp/simulated"  # noqa: S108  in a container that is the test'
 VERSIONS = ("580.95.05", "590.48.01", "595.71.05")
 BRANCHES = ("580", "590", "595")
 SMI = f"""#!/bin/sh
-loaded=$(sed -n 's/.*x86_64  *\\([0-9.]*\\) .*/\\1/p' {SIMULATED}/proc/driver/nvidia/version 2>/dev/null)
-[ -n "$loaded" ] || {{ echo "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."; exit 9; }}
-[ "$loaded" = "@VERSION@" ] || {{ echo "Failed to initialize NVML: Driver/library version mismatch"; exit 18; }}
+version={SIMULATED}/proc/driver/nvidia/version
+loaded=$(sed -n 's/.*x86_64  *\\([0-9.]*\\) .*/\\1/p' "$version" 2>/dev/null)
+if [ -z "$loaded" ]; then
+  echo "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
+  exit 9
+fi
+if [ "$loaded" != "@VERSION@" ]; then
+  echo "Failed to initialize NVML: Driver/library version mismatch"
+  exit 18
+fi
 count=$(cat {SIMULATED}/count 2>/dev/null || echo 1)
 for index in $(seq 0 $((count - 1))); do
   echo "$index, Tesla T4, $loaded, 15360, 3, 0, 7.5, P8, 27, Enabled, 0"
@@ -30,7 +37,8 @@ done
 DKMS = f"""#!/bin/sh
 for image in {SIMULATED}/boot/vmlinuz-*; do
   kernel=${{image#*vmlinuz-}}
-  grep -qx "$kernel" {SIMULATED}/without_module 2>/dev/null || echo "nvidia/@VERSION@, $kernel, x86_64: installed"
+  grep -qx "$kernel" {SIMULATED}/without_module 2>/dev/null && continue
+  echo "nvidia/@VERSION@, $kernel, x86_64: installed"
 done
 """
 NVCC = """#!/bin/sh
@@ -39,7 +47,13 @@ for last; do :; done
 echo "$@" >>/var/tmp/nvcc.log
 printf '#!/bin/sh\\nexit 0\\n' >add && chmod +x add && test -f "$last"
 """
-UNIT = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n"
+UNIT = """[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/true
+[Install]
+WantedBy=multi-user.target
+"""
 
 Fields = dict[str, str]
 Files = dict[str, tuple[str, int]]
@@ -57,10 +71,18 @@ def driver(version: str) -> list[tuple[str, str, Fields, Files]]:
     either = f"nvidia-kernel-open-dkms {exact} | nvidia-kernel-dkms {exact}"
     compute, utils = f"libnvidia-compute{suffix}", f"nvidia-utils{suffix}"
     names = [
-        ("nvidia-kernel-open-dkms", {"Conflicts": "nvidia-kernel-dkms, nvidia-kernel-common-x"}, dkms),
+        (
+            "nvidia-kernel-open-dkms",
+            {"Conflicts": "nvidia-kernel-dkms, nvidia-kernel-common-x"},
+            dkms,
+        ),
         ("nvidia-kernel-dkms", {"Conflicts": "nvidia-kernel-open-dkms"}, dkms),
         ("libcuda1", {}, {}),
-        ("nvidia-driver-cuda", {"Depends": f"libcuda1 {exact}, {either}", "Conflicts": "nvidia-smi"}, smi),
+        (
+            "nvidia-driver-cuda",
+            {"Depends": f"libcuda1 {exact}, {either}", "Conflicts": "nvidia-smi"},
+            smi,
+        ),
         ("nvidia-persistenced", {}, unit),
         ("nvidia-fabricmanager", {}, fabric),
         (f"nvidia-dkms{suffix}-open", {"Conflicts": f"nvidia-dkms{suffix}"}, dkms),
@@ -73,10 +95,7 @@ def driver(version: str) -> list[tuple[str, str, Fields, Files]]:
 
 def pin(branch: str) -> tuple[str, str, Fields, Files]:
     """Return the pinning package of a branch, of which one can be installed."""
-    text = (
-        "Package: *nvidia* libcuda1\n"
-        f"Pin: version {branch}.*\nPin-Priority: 1000\n"
-    )
+    text = f"Package: *nvidia* libcuda1\nPin: version {branch}.*\nPin-Priority: 1000\n"
     only_one = dict.fromkeys(("Provides", "Conflicts", "Replaces"), "nvidia-driver-pinning")
     where = f"etc/apt/preferences.d/nvidia-driver-pinning-{branch}"
     return f"nvidia-driver-pinning-{branch}", "1.0-1", only_one, {where: (text, 0o644)}
@@ -107,7 +126,8 @@ def build(folder: Path, name: str, version: str, fields: Fields, files: Files) -
         (root / "DEBIAN").mkdir()
         control = {
             "Package": name, "Version": version, "Architecture": "all", "Section": "NVIDIA",
-            "Maintainer": "molecule <root@localhost>", **fields, "Description": f"stands for {name}",
+            "Maintainer": "molecule <root@localhost>", **fields,
+            "Description": f"stands for {name}",
         }  # fmt: skip
         text = "".join(f"{key}: {value}\n" for key, value in control.items())
         (root / "DEBIAN/control").write_text(text)
@@ -158,7 +178,9 @@ def sign(folder: Path, key: str) -> None:
 
 def keyring(folder: Path, name: str) -> None:
     """Build the package that brings key and source, beside the others, as NVIDIA does."""
-    key = subprocess.run(["gpg", "--armor", "--export", "lab-test"], capture_output=True, check=True)
+    key = subprocess.run(
+        ["gpg", "--armor", "--export", "lab-test"], capture_output=True, check=True
+    )
     source = f"deb [signed-by=/usr/share/keyrings/cuda-archive-keyring.asc] file:{folder} /\n"
     files = {
         "usr/share/keyrings/cuda-archive-keyring.asc": (key.stdout.decode(), 0o644),

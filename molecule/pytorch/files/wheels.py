@@ -1,4 +1,4 @@
-"""Write a wheel that does nothing: wheels.py FOLDER NAME VERSION [TEXT]; another TEXT, another hash."""
+"""Write a wheel that does nothing: wheels.py FOLDER NAME VERSION [TEXT]."""
 
 from __future__ import annotations
 
