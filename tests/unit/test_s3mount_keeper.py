@@ -221,6 +221,33 @@ def test_keys_are_changed_by_their_file_and_not_by_the_line(
     assert keeper.keys_changed("/s3")
 
 
+@pytest.mark.parametrize(
+    ("seen", "last"),
+    [
+        ([State.OK, State.OK], State.OK),
+        ([State.HUNG, State.ABSENT, State.OK, State.OK], State.OK),
+        ([State.OK, State.DEAD], State.DEAD),  # killed at once: not waited for
+        ([State.DEAD], State.DEAD),
+        ([State.OK, State.ABSENT], State.ABSENT),  # s3fs was refused and went away
+        ([State.HUNG] * 60, State.HUNG),
+        ([State.ABSENT] * 60, State.ABSENT),
+    ],
+)
+def test_settles_or_says_soon_that_it_does_not(
+    seen: list[State], last: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, clock = list(seen), [0.0]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    monkeypatch.setattr(keeper, "probe", lambda *_, **__: Health(left.pop(0)))
+    monkeypatch.setattr(keeper.time, "sleep", sleep)  # type: ignore[attr-defined]  # its own import
+    monkeypatch.setattr(keeper.time, "monotonic", lambda: clock[0])  # type: ignore[attr-defined]
+    assert keeper.settle("/s3", 3.0 if last is State.HUNG else 60.0).state is last
+    assert clock[0] < 6
+
+
 def test_runs_a_program_within_its_deadline() -> None:
     assert unmount.run(["true"], 5) == 0
     assert unmount.run(["sh", "-c", "exit 3"], 5) == 3

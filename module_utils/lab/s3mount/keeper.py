@@ -18,6 +18,7 @@ from .probe import Health, State, probe
 FSTAB = Path("/etc/fstab")
 _WAIT = 30.0  # seconds for the endpoint and the credentials
 _DEADLINE = 4.0
+_APPEARS = 5.0  # a mount that is not in the table so long after mount(8) will never be
 _SETTLED = 0.6  # s3fs comes up before it asks the bucket, and goes away again if refused
 
 
@@ -49,14 +50,21 @@ def prepare(path: str) -> None:
 
 
 def settle(path: str, deadline: float) -> Health:
-    """Wait until the mount answers, and goes on answering."""
-    until = time.monotonic() + deadline
+    """Wait until the mount answers, and goes on answering.
+
+    A daemon that is gone is not waited for: systemd begins anew only after this ends.
+    """
+    started = time.monotonic()
+    was_there = False
     while True:
         health = probe(path, min(_DEADLINE, deadline), remote=False)
         if health.state is State.OK:
+            was_there = True
             time.sleep(_SETTLED)
             health = probe(path, _DEADLINE, remote=False)
-        if health.state is State.OK or time.monotonic() > until:
+        passed = time.monotonic() - started
+        vanished = health.state is State.ABSENT and (was_there or passed > _APPEARS)
+        if health.state in (State.OK, State.DEAD) or vanished or passed > deadline:
             return health
         time.sleep(0.1)
 
