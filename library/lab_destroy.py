@@ -60,18 +60,15 @@ kept:
   sample: ["bucket gpulab-111122223333-lab: …"]
 """
 
-import os
-from datetime import UTC, datetime
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.lab.aws import destroy, environment, spent
+from ansible.module_utils.lab.aws import destroy
 from ansible.module_utils.lab.aws import module as common
 from ansible.module_utils.lab.aws import plan as plans
 from ansible.module_utils.lab.aws.clock import Clock
 from ansible.module_utils.lab.aws.lock import lock
 from ansible.module_utils.lab.aws.names import Names
-from ansible.module_utils.lab.aws.session import Boto
 from ansible.module_utils.lab.errors import LabError
 
 
@@ -81,9 +78,7 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     names = Names(spec.name, spec.region)
     wish = destroy.Wish(params["confirm"], params["delete_data"], params["delete_bucket"])
     destroy.check_name(wish, names)
-    aws = Boto(spec.region)
-    environment.check(aws.endpoints, aws.access_key, os.environ)
-    bucket = names.bucket(str(aws.call("sts", "GetCallerIdentity")["Account"]))
+    aws, bucket = common.reach(spec, names)
     there = destroy.look(aws, names, bucket)
     destroy.check_bucket(wish, there, bucket)
     steps = destroy.make_plan(wish, names, there)
@@ -97,9 +92,7 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     if answer["changed"] and not check_mode:
         with lock(spec.state_dir):
             destroy.carry_out(aws, steps, Clock())
-            gone = [instance.id for instance in there.instances]
-            known = spent.close(spent.read(spec.state_dir), gone, datetime.now(UTC))
-            spent.save(spec.state_dir, known)
+            common.note_end(spec.state_dir, there.instances)
             for path in stale:
                 path.unlink(missing_ok=True)
             destroy.prove(wish, names, destroy.look(aws, names, bucket))

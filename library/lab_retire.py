@@ -58,18 +58,15 @@ kept:
   sample: ["snapshot snap-0123456789abcdef0: the data (100 GB, at most $5.00 a month)"]
 """
 
-import os
-from datetime import UTC, datetime
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.lab.aws import destroy, environment, retire, spent
+from ansible.module_utils.lab.aws import destroy, retire
 from ansible.module_utils.lab.aws import module as common
 from ansible.module_utils.lab.aws import plan as plans
 from ansible.module_utils.lab.aws.clock import Clock
 from ansible.module_utils.lab.aws.lock import lock
 from ansible.module_utils.lab.aws.names import Names
-from ansible.module_utils.lab.aws.session import Boto
 from ansible.module_utils.lab.errors import LabError
 
 
@@ -78,17 +75,13 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     spec = common.spec(params)
     names = Names(spec.name, spec.region)
     destroy.check_name(destroy.Wish(params["confirm"], False, ""), names)
-    aws = Boto(spec.region)
-    environment.check(aws.endpoints, aws.access_key, os.environ)
-    bucket = names.bucket(str(aws.call("sts", "GetCallerIdentity")["Account"]))
+    aws, bucket = common.reach(spec, names)
     there = retire.look(aws, names, bucket)
     steps = retire.make_plan(names, there)
     if steps and not check_mode:
         with lock(spec.state_dir):
             retire.carry_out(aws, names, there, steps, Clock())
-            gone = [instance.id for instance in there.things.instances]
-            known = spent.close(spent.read(spec.state_dir), gone, datetime.now(UTC))
-            spent.save(spec.state_dir, known)
+            common.note_end(spec.state_dir, there.things.instances)
             there = retire.look(aws, names, bucket)
     return {
         "changed": bool(steps),

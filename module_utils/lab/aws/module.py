@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from . import plan, preflight, variables
+from . import environment, plan, preflight, spent, variables
+from .names import Names
 from .session import Boto
-from .things import Seen
+from .things import Instance, Seen
 
 
 @dataclass(frozen=True)
@@ -48,3 +51,16 @@ def decide(params: Mapping[str, Any], wanted: variables.Spec) -> Decided:
     aws = Boto(wanted.region)
     target, there, key = preflight.check(aws, inputs, aws.endpoints, aws.access_key)
     return Decided(aws, target, there, plan.make_plan(target, there, key))
+
+
+def reach(spec: variables.Spec, names: Names) -> tuple[Boto, str]:
+    """Return a way to AWS and the lab's bucket, for what takes something away. Raises LabError."""
+    aws = Boto(spec.region)
+    environment.check(aws.endpoints, aws.access_key, os.environ)
+    return aws, names.bucket(str(aws.call("sts", "GetCallerIdentity")["Account"]))
+
+
+def note_end(state_dir: Path, instances: Iterable[Instance]) -> None:
+    """Write down that these hosts cost nothing from now on."""
+    gone = [instance.id for instance in instances]
+    spent.save(state_dir, spent.close(spent.read(state_dir), gone, datetime.now(UTC)))

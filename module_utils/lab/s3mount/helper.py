@@ -46,18 +46,19 @@ def options_of(text: str) -> dict[str, str]:
     }
 
 
+def _common_flags(left: dict[str, str]) -> list[str]:
+    """Take out the options that both programs spell alike."""
+    alike = {"ro": "--read-only", "allow_other": "--allow-other"}
+    return [flag for name, flag in alike.items() if left.pop(name, None) is not None]
+
+
 def rclone(source: str, path: str, options: dict[str, str], daemon: bool = True) -> Command:
     """Write the command of rclone; with `daemon` it returns when the mount is there."""
     left = dict(options)
     flags = ["--config="]  # none: what root has configured is none of ours
     if daemon:
         flags += ["--daemon", "--daemon-wait=60s", "--syslog"]
-    if "ro" in left:
-        del left["ro"]
-        flags.append("--read-only")
-    if "allow_other" in left:
-        del left["allow_other"]
-        flags.append("--allow-other")
+    flags += _common_flags(left)
     if "credentials" in left:
         flags += [f"--s3-shared-credentials-file={left.pop('credentials')}", "--s3-profile=default"]
     bucket, _, prefix = source.partition(":/")
@@ -71,12 +72,7 @@ def mount_s3(source: str, path: str, options: dict[str, str], daemon: bool = Tru
     left = dict(options)
     flags = [] if daemon else ["--foreground"]
     environment = {"PATH": PROGRAM_PATH}
-    if "ro" in left:
-        del left["ro"]
-        flags.append("--read-only")
-    if "allow_other" in left:
-        del left["allow_other"]
-        flags.append("--allow-other")
+    flags += _common_flags(left)
     if "credentials" in left:
         environment["AWS_SHARED_CREDENTIALS_FILE"] = left.pop("credentials")
         flags.append("--profile=default")

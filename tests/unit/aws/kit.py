@@ -138,6 +138,17 @@ class Faulty:
             found: list[Any] = self.inner.pages(service, operation, key, **params)
         return found
 
+    def die_after(self, operation: str) -> None:
+        """Let the run be killed once, right after the next call of this operation."""
+        left = [1]
+
+        def die(name: str, _params: dict[str, Any]) -> None:
+            if name == operation and left[0]:
+                left[0] -= 1
+                raise KeyboardInterrupt
+
+        self.after = die
+
     def writes(self) -> list[str]:
         """Return the calls that change something."""
         reads = ("Describe", "Get", "List", "Head")

@@ -100,14 +100,7 @@ def test_a_refused_call_is_named_and_mended_by_the_next_run(
 def test_a_run_killed_after_a_call_is_mended_by_the_next(
     aws: Faulty, spec: Spec, operation: str
 ) -> None:
-    left = [1]
-
-    def die(name: str, _params: dict[str, Any]) -> None:
-        if name == operation and left[0]:
-            left[0] -= 1
-            raise KeyboardInterrupt
-
-    aws.after = die
+    aws.die_after(operation)
     with pytest.raises(KeyboardInterrupt):
         build(aws, spec)
     build(aws, spec)
@@ -311,14 +304,7 @@ def test_a_change_killed_midway_is_mended(
 ) -> None:
     build(aws, spec)
     more = wish(tmp_path, instance_type="g5.xlarge")
-    left = [1]
-
-    def die(name: str, _params: dict[str, Any]) -> None:
-        if name == operation and left[0]:
-            left[0] -= 1
-            raise KeyboardInterrupt
-
-    aws.after = die
+    aws.die_after(operation)
     with pytest.raises(KeyboardInterrupt):
         build(aws, more)
     build(aws, more)

@@ -112,14 +112,7 @@ def test_a_run_killed_anywhere_is_mended_by_the_next(
 ) -> None:
     build(aws, spec)
     stop(aws)
-    left = [1]
-
-    def die(name: str, _params: dict[str, Any]) -> None:
-        if name == operation and left[0]:
-            left[0] -= 1
-            raise KeyboardInterrupt
-
-    aws.after = die
+    aws.die_after(operation)
     with pytest.raises(KeyboardInterrupt):
         put_away(aws)
     put_away(aws)
