@@ -120,10 +120,14 @@ def use_jupyter(lab: Lab) -> None:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.set_default_timeout(PATIENCE_MS)
         expect.set_options(timeout=PATIENCE_MS)
-        log_in(page, address, "wrong" + password)
-        expect(page.get_by_text("Invalid credentials")).to_be_visible()
-        log_in(page, address, password)
-        page.wait_for_url("**/lab**")
-        run_a_cell(page, address)
-        run_the_example(page, address)
+        try:
+            log_in(page, address, "wrong" + password)
+            expect(page.get_by_text("Invalid credentials")).to_be_visible()
+            log_in(page, address, password)
+            page.wait_for_url("**/lab**")
+            run_a_cell(page, address)
+            run_the_example(page, address)
+        except Exception:
+            page.screenshot(path=KEPT / "jupyter-failed.png")
+            raise
         browser.close()
