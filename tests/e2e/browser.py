@@ -89,6 +89,7 @@ def run_a_cell(page: Page, address: str) -> None:
         page.keyboard.press("Shift+Enter")
 
     run_until_shown(page, run, page.locator(".jp-OutputArea-output", has_text="sum 5050"))
+    expect(page.get_by_text("Jupyter news")).to_have_count(0)
 
 
 def run_the_example(page: Page, address: str) -> None:
