@@ -114,6 +114,14 @@ def test_check_mode_on_a_finished_lab_sees_nothing_to_do(lab: Lab) -> None:
     assert lab.play("site.yml", "--check").total("changed") == 0
 
 
+def test_the_manifest_is_written_and_compared(lab: Lab) -> None:
+    lab.play("playbooks/manifest.yml")
+    path = f".lab/{lab.name}/manifest.json"
+    assert json.loads((lab.folder / "manifest.json").read_text())
+    assert lab.play("playbooks/manifest.yml", "-e", f"compare={path}").total("changed") == 0
+    assert lab.play("playbooks/manifest.yml").total("changed") == 0
+
+
 def test_secrets_are_told_to_nobody(lab: Lab) -> None:
     password = (lab.folder / "jupyter_password").read_text().strip()
     assert len(password) >= 20
