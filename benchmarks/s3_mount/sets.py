@@ -74,7 +74,7 @@ def epochs(readers: int) -> Callable[[Job], Phases]:
     """Read images in shuffled order, twice, by so many processes."""
 
     def work(job: Job) -> Phases:
-        chosen = random.Random(_SEED).sample(images(job.keys), min(job.size, job.keys))  # noqa: S311
+        chosen = random.Random(_SEED).sample(images(job.keys), min(job.size, job.keys))  # noqa: S311 - the same order for all
         if not job.mount:
             dest = folder_of("download")
             lines = (f"cp s3://{BUCKET}/{key} {dest}/{Path(key).name}\n" for key in chosen)
@@ -115,7 +115,7 @@ def sequential(job: Job) -> Phases:
 def write_large(job: Job) -> Phases:
     """Write one file from end to end; it counts as written when it is closed and in S3."""
     name = f"written-{time.monotonic_ns()}"
-    block = random.Random(_SEED).randbytes(_PIECE)  # noqa: S311
+    block = random.Random(_SEED).randbytes(_PIECE)  # noqa: S311 - the same bytes for all
     if job.mount:
         with (job.mount / name).open("wb", buffering=0) as file:
             for _ in range(job.size // _PIECE):

@@ -167,8 +167,9 @@ def index(folder: Path) -> None:
 
 def sign(folder: Path, key: str) -> None:
     """Sign the Release with a key, which is made where it is not there."""
-    os.environ["GNUPGHOME"] = "/var/tmp/gnupg"  # noqa: S108
-    Path("/var/tmp/gnupg").mkdir(mode=0o700, exist_ok=True)  # noqa: S108
+    home = Path("/var/tmp/gnupg")  # noqa: S108  in a container that is the test's own
+    home.mkdir(mode=0o700, exist_ok=True)
+    os.environ["GNUPGHOME"] = str(home)
     gpg = ["gpg", "--batch", "--yes", "--quiet", "--pinentry-mode", "loopback", "--passphrase", ""]
     if subprocess.run(["gpg", "--list-keys", key], capture_output=True, check=False).returncode:
         subprocess.run([*gpg, "--quick-gen-key", key, "ed25519", "sign", "never"], check=True)

@@ -13,6 +13,7 @@ from ansible.module_utils.lab.aws.retire import Retiring
 from ansible.module_utils.lab.aws.things import Snapshot
 from ansible.module_utils.lab.aws.variables import Spec
 from ansible.module_utils.lab.errors import LabError
+from moto.ec2.models import ec2_backends
 
 from tests.unit.aws.kit import Faulty, Quick, build, instance, look, refuse
 
@@ -167,8 +168,6 @@ def test_when_a_lab_counts_as_forgotten(host: Any, days: int, said: bool) -> Non
 def test_the_warning_is_in_the_preflight(aws: Faulty, spec: Spec) -> None:
     build(aws, spec)
     stop(aws)
-    from moto.ec2.models import ec2_backends  # noqa: PLC0415
-
     (reservation,) = ec2_backends["123456789012"]["us-east-1"].reservations.values()
     reservation.instances[0]._reason = "User initiated (2020-01-01 00:00:00 UTC)"
     reservation.instances[0].launch_time = datetime(2020, 1, 1, tzinfo=UTC)
