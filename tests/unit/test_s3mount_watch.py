@@ -102,6 +102,24 @@ def test_asks_long_enough_to_tell_hung_from_slow(
     assert (watch.look("/s3", remote, last), asked) == expected
 
 
+@pytest.mark.parametrize(
+    ("mount", "bucket", "seen"),
+    [
+        (OK, OK, OK),
+        (OK, REFUSED, REFUSED),
+        (OK, None, OK),  # the mount itself has asked it
+        (SILENT, OK, SILENT),
+        (DEAD, OK, DEAD),
+    ],
+)
+def test_a_bucket_that_is_asked_past_the_mount_counts(
+    mount: Health, bucket: Health | None, seen: Health, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "probe", lambda *_, **__: mount)
+    assert watch.look("/s3", True, OK, lambda *_: bucket) == seen
+    assert watch.look("/s3", False, OK, lambda *_: bucket) == mount  # it was not its turn
+
+
 def entry(*options: str, fstype: str = "fuse.s3fs") -> Entry:
     return Entry("b", "/s3", fstype, options)
 

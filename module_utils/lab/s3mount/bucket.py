@@ -18,6 +18,10 @@ from .sigv4 import Credentials, signed_headers
 TIMEOUT = 15.0  # seconds for one request
 
 
+class RefusedError(LabError):
+    """The service answers, and does not let the bucket be used."""
+
+
 @dataclass(frozen=True)
 class Bucket:
     """Where a bucket is: `endpoint` a URL, or empty on AWS; `prefix` without outer slashes."""
@@ -103,7 +107,7 @@ class Client:
             with opener.open(request, timeout=self.timeout) as answer:
                 return str(answer.read().decode(errors="replace"))
         except HTTPError as error:
-            raise LabError(_reason(self.bucket, self.credentials, _refusal(error))) from error
+            raise RefusedError(_reason(self.bucket, self.credentials, _refusal(error))) from error
         except (URLError, OSError, http.client.HTTPException) as error:
             raise LabError(_unreachable(self.bucket, error, self.timeout)) from error
 

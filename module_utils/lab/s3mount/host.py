@@ -12,17 +12,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from .. import errors
 from ..errors import LabError
 from . import (
+    bucket,
     cache,
     folders,
     fstab,
     helper,
+    imds,
     keeper,
     metadata,
     mountinfo,
     mountpoint,
     names,
+    past,
+    sigv4,
     status,
     unmount,
     wait,
@@ -37,8 +42,8 @@ PROBE_DEADLINE = 10.0  # seconds
 _STOP_DEADLINE = 330.0  # the unit's TimeoutStopSec and a little
 # Named by import, as Ansible ships what is imported and nothing else.
 _PROGRAMS = (
-    *(cache, folders, fstab, helper, keeper, metadata, mountinfo, mountpoint, names),
-    *(probe_module, status, unmount, wait, watch),
+    *(bucket, cache, folders, fstab, helper, imds, keeper, metadata, mountinfo),
+    *(mountpoint, names, past, probe_module, sigv4, status, unmount, wait, watch),
 )
 Runner = Callable[[list[str], float], "Ran"]
 
@@ -96,13 +101,17 @@ def known_options(backend: Backend, runner: Runner = run) -> frozenset[str]:
 
 def programs() -> dict[Path, File]:
     """Give the files of the keeper: the sources of this very package."""
-    files = {}
+    files = {names.ERRORS: _source(errors.__package__, "errors.py")}
     for name in ("__init__.py", *(f"{m.__name__.rpartition('.')[2]}.py" for m in _PROGRAMS)):
-        source = pkgutil.get_data(__package__ or "", name)
-        if source is None:
-            raise LabError(f"The source of {name} is not to be found beside the module.")
-        files[names.PROGRAM_FOLDER / name] = File(source)
+        files[names.PROGRAM_FOLDER / name] = _source(__package__, name)
     return files
+
+
+def _source(package: str | None, name: str) -> File:
+    source = pkgutil.get_data(package or "", name)
+    if source is None:
+        raise LabError(f"The source of {name} is not to be found beside the module.")
+    return File(source)
 
 
 def look(wanted: Wanted, runner: Runner = run) -> Found:
@@ -288,6 +297,7 @@ class Host:
             path.unlink(missing_ok=True)
         if not any(names.UNIT_FOLDER.glob("lab-s3@*.service")):
             shutil.rmtree(names.PROGRAM_FOLDER, ignore_errors=True)
+            names.ERRORS.unlink(missing_ok=True)
             for program in names.HELPED:
                 names.mount_helper(program).unlink(missing_ok=True)
         self._systemctl("daemon-reload")

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import cache, fstab, mountpoint, names, unmount, wait, watch
+from . import cache, fstab, mountpoint, names, past, unmount, wait, watch
 from .folders import make_private
 from .probe import Health, State, probe
 
@@ -71,7 +71,13 @@ def settle(path: str, deadline: float) -> Health:
 
 def look_after(path: str) -> None:
     """Watch the mount for ever."""
-    watch.watch(path, keys_changed, trim)
+    watch.watch(path, keys_changed, trim, ask_bucket)
+
+
+def ask_bucket(path: str, deadline: float) -> Health | None:
+    """Ask the bucket past the mount; None where the mount itself asks it."""
+    entry = _entry(path)
+    return None if entry.fstype == past.S3FS else past.health(entry, deadline)
 
 
 def keys_changed(path: str) -> bool:

@@ -7,7 +7,9 @@ from pathlib import Path
 UNIT_FOLDER = Path("/etc/systemd/system")
 RUN_FOLDER = Path("/run/lab-s3")
 KEYS_FOLDER = Path("/etc/lab/s3")
-PROGRAM_FOLDER = Path("/usr/local/lib/lab/s3mount")
+LIBRARY = Path("/usr/local/lib")  # holds the package `lab` on the host
+PROGRAM_FOLDER = LIBRARY / "lab/s3mount"
+ERRORS = LIBRARY / "lab/errors.py"  # what the programs raise
 HELPER_FOLDER = Path("/usr/sbin")  # the one folder in which mount(8) looks for helpers
 HELPED = ("rclone", "mount-s3")
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.")

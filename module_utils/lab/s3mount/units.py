@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import names
 
-_KEEPER = "/usr/bin/python3 -m s3mount.keeper"
+_KEEPER = "/usr/bin/python3 -m lab.s3mount.keeper"
 # `mount` reads the entry of /etc/fstab; s3fs puts itself into the background.
 _MOUNT = """\
 # Written by s3_mount.
@@ -67,7 +67,7 @@ def mount_unit_text(path: str, cache_dir: str, timeout: int) -> str:
         mount=f"{names.escape_path(path)}.mount",
         mounts_for=f"RequiresMountsFor={quote(cache_dir)}\n" if cache_dir else "",
         keeper=_KEEPER,
-        programs=names.PROGRAM_FOLDER.parent,
+        programs=names.LIBRARY,
         records=f"{quote(str(names.mounted_record(path)))} {quote(str(names.state_record(path)))}",
         timeout=timeout,
         start_timeout=timeout + 60,
@@ -80,7 +80,7 @@ def watch_unit_text(path: str) -> str:
         path=quote(path),
         unit=names.mount_unit(path),
         keeper=_KEEPER,
-        programs=names.PROGRAM_FOLDER.parent,
+        programs=names.LIBRARY,
     )
 
 

@@ -29,6 +29,7 @@ _WHILE_UNWELL = 10.0
 _BETWEEN_TRIMS = 60.0
 _BETWEEN_NOTES = 10.0  # a note that is much older says that the watch itself is gone
 _DEAD = 3  # looks: systemd itself mounts anew where the daemon is gone
+AskBucket = Callable[[str, float], Health | None]  # path, deadline in seconds
 
 
 @dataclass
@@ -77,15 +78,18 @@ class Watcher:
             self.actions.remount(self.path)
 
 
-def watch(path: str, stale: Callable[[str], bool], trim: Callable[[str], None]) -> None:
+def watch(
+    path: str, stale: Callable[[str], bool], trim: Callable[[str], None], past: AskBucket
+) -> None:
     """Look after the mount for ever."""
     bucket_at = trim_at = 0.0
     watcher = Watcher(path, Actions(kill_daemon, remount, stale))
     while True:
         now = time.monotonic()
         between = _WHILE_UNWELL if watcher.unwell else _BETWEEN_BUCKET_PROBES
-        watcher.look(look(path, remote=now - bucket_at >= between, last=watcher.last))
-        if now - bucket_at >= between:
+        remote = now - bucket_at >= between
+        watcher.look(look(path, remote, watcher.last, past))
+        if remote:
             bucket_at = now
         if now - trim_at >= _BETWEEN_TRIMS:
             trim_at = now
@@ -93,12 +97,18 @@ def watch(path: str, stale: Callable[[str], bool], trim: Callable[[str], None]) 
         time.sleep(_BETWEEN_PROBES)
 
 
-def look(path: str, remote: bool, last: Health) -> Health:
-    """Ask the mount, and with `remote` the bucket; without, an unwell bucket stays unwell."""
+def look(path: str, remote: bool, last: Health, past: AskBucket = lambda *_: None) -> Health:
+    """Ask the mount, and with `remote` the bucket; without, an unwell bucket stays unwell.
+
+    `past` asks the bucket itself where a mount would answer from what it remembers.
+    """
     health = probe(path, _BUCKET_DEADLINE if remote else _HANG, remote=remote)
     if health.state is State.HUNG and remote:
         return probe(path, _HANG, remote=False)
-    if health.state is State.OK and not remote and last.state is State.DEGRADED:
+    if health.state is State.OK and remote:
+        told = past(path, _BUCKET_DEADLINE)
+        return health if told is None or told.state is State.OK else told
+    if health.state is State.OK and last.state is State.DEGRADED:
         return last
     return health
 
