@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -217,13 +217,14 @@ def kept(wish: Wish, names: Names, there: Things, spec: Spec) -> list[str]:
 def carry_out(aws: Aws, steps: list[Step], clock: Clock) -> None:
     """Delete, waiting where AWS must let go first. Raises LabError."""
     doomed: list[Instance] = [step.args["instance"] for step in steps if step.do == "terminate"]
-    _terminate(aws, doomed, clock)
+    terminate(aws, doomed, clock)
     for step in steps:
         if step.do != "terminate":
             _let_go(partial(DELETE[step.do], aws, step.args), clock)
 
 
-def _terminate(aws: Aws, doomed: list[Instance], clock: Clock) -> None:
+def terminate(aws: Aws, doomed: Sequence[Instance], clock: Clock) -> None:
+    """Terminate instances, protected or not, and wait until they are gone. Raises LabError."""
     ids = [instance.id for instance in doomed]
     if not ids:
         return

@@ -38,15 +38,19 @@ def spec(params: Mapping[str, Any]) -> variables.Spec:
     return variables.check(params["lab"], params["images"])
 
 
-def decide(params: Mapping[str, Any], wanted: variables.Spec) -> Decided:
-    """Look, refuse what cannot work, and plan. Changes nothing. Raises LabError."""
+def decide(params: Mapping[str, Any], wanted: variables.Spec, replacing: bool = False) -> Decided:
+    """Look, refuse what cannot work, and plan. Changes nothing. Raises LabError.
+
+    `replacing` plans as if the host were gone.
+    """
     inputs = preflight.Inputs(
         spec=wanted,
         images=params["images"],
         prices=params["prices"],
         environ=os.environ,
         inventory_region=params["inventory_region"],
-        may_create=params["may_create"],
+        may_create=params.get("may_create", True),
+        replacing=replacing,
     )
     aws = Boto(wanted.region)
     target, there, key = preflight.check(aws, inputs, aws.endpoints, aws.access_key)

@@ -24,6 +24,11 @@ class Names:
         return f"{PROJECT}-{self.lab}"
 
     @property
+    def old(self) -> str:
+        """Name of a host that a rebuild has set aside."""
+        return f"{self.common}-old"
+
+    @property
     def role(self) -> str:
         """Name of the role and of its instance profile."""
         return f"{PROJECT}-{self.lab}-{self.region}"

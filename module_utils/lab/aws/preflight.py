@@ -17,6 +17,7 @@ from . import (
     keys,
     places,
     quota,
+    rebuild,
     refusals,
     retire,
     seen,
@@ -67,6 +68,7 @@ class Inputs:
     environ: Mapping[str, str]
     inventory_region: str
     may_create: bool = True
+    replacing: bool = False  # as if the host were gone: what a rebuild will find
     fetch: caller.Fetch = caller.fetch
 
 
@@ -96,6 +98,9 @@ def check(
         }
     )
     there: Seen = replace(found["seen"], guard=found["guard"])
+    if inputs.replacing:
+        rest = tuple(i for i in there.instances if i not in there.hosts(names))
+        there = replace(there, instances=rest, protected=False, on_shutdown="")
     host = there.host(names)
     if host is None and not inputs.may_create:
         raise LabError(
@@ -134,6 +139,7 @@ def check(
     )
     cost = price(found["prices"], spec.region, spec.instance_type, held)
     warnings += retire.advice(host, spec.retire_days, cost.stopped, spec.name, _now())
+    warnings += rebuild.advice(there.old(names), names, cost_of_old(there, names, found["prices"]))
     target = Target(
         spec=spec,
         names=names,
@@ -184,6 +190,13 @@ def cost_of(target: Target, host: Instance | None) -> Price:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def cost_of_old(there: Seen, names: Names, table: Mapping[str, Any]) -> str:
+    """Say what the disk of the host costs that a rebuild has set aside."""
+    old = there.old(names)
+    sizes = (v.size for v in there.volumes if old and v.id == old.root_volume)
+    return f"${sum(sizes) * float(table['gp3_gb_month']):.2f} a month"
 
 
 def summary(target: Target, there: Seen) -> dict[str, Any]:

@@ -198,6 +198,11 @@ class Seen:
         """All instances of the lab that bear the host's name."""
         return [i for i in self.instances if names.owns(i.tags) and _named(i, names)]
 
+    def old(self, names: Names) -> Instance | None:
+        """Return the host that a rebuild has set aside."""
+        named = (i for i in self.instances if i.tags.get("Name") == names.old)
+        return next((i for i in named if names.owns(i.tags)), None)
+
     def strangers(self, names: Names) -> list[Instance]:
         """Instances that bear the host's name but were not made by this lab."""
         return [i for i in self.instances if not names.owns(i.tags) and _named(i, names)]
