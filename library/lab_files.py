@@ -51,6 +51,11 @@ options:
         description: What the file holds.
         type: str
         required: true
+      validate:
+        description: >-
+          A command that must end well before the file is put in place; C(%s) in it is the new file.
+        type: str
+        default: ""
 attributes:
   check_mode:
     support: full
@@ -83,6 +88,7 @@ written:
 """
 
 import os
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -102,7 +108,11 @@ ARGUMENTS: dict[str, Any] = {
         "type": "list",
         "elements": "dict",
         "default": [],
-        "options": {**WHERE, "content": {"type": "str", "required": True}},
+        "options": {
+            **WHERE,
+            "content": {"type": "str", "required": True},
+            "validate": {"type": "str", "default": ""},
+        },
     },
 }
 Diff = dict[str, Any]
@@ -153,7 +163,7 @@ def place_file(module: AnsibleModule, wanted: dict[str, Any]) -> tuple[list[Diff
             }
         )
         if not module.check_mode:
-            write(module, path, content, private=old is None)
+            write(module, wanted, content, private=old is None)
     if path.exists():
         diff: Diff = {"before": {"path": str(path)}, "after": {"path": str(path)}}
         if set_attributes(module, wanted, diff) and old == content:
@@ -161,14 +171,27 @@ def place_file(module: AnsibleModule, wanted: dict[str, Any]) -> tuple[list[Diff
     return diffs, old != content
 
 
-def write(module: AnsibleModule, path: Path, content: bytes, private: bool) -> None:
+def write(module: AnsibleModule, wanted: dict[str, Any], content: bytes, private: bool) -> None:
     """Write beside the final name and move there, so that no reader sees half a file."""
     handle, name = tempfile.mkstemp(dir=module.tmpdir)
     with os.fdopen(handle, "wb") as stream:
         stream.write(content)
+    validate(module, wanted, name)
     if private:
         Path(name).chmod(0o600)  # until its own mode is set, a new file is nobody else's
-    module.atomic_move(name, str(path))
+    module.atomic_move(name, wanted["path"])
+
+
+def validate(module: AnsibleModule, wanted: dict[str, Any], name: str) -> None:
+    """End the module where the file's own program refuses what would be put in place."""
+    command = [part.replace("%s", name) for part in shlex.split(wanted["validate"])]
+    if not command:
+        return
+    status, out, error = module.run_command(command)
+    if status:
+        Path(name).unlink()
+        said = " ".join(f"{out} {error}".split()).replace(name, wanted["path"])
+        module.fail_json(msg=f"{wanted['path']} is left as it is: {command[0]} says: {said}")
 
 
 def to_place(module: AnsibleModule, kind: str) -> list[dict[str, Any]]:
