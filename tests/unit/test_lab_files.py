@@ -114,7 +114,7 @@ def test_a_file_that_its_program_refuses_is_not_put_in_place(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = tmp_path / "settings"
-    checked = "sh -c 'grep -q good \"$1\" || { echo \"$1: no good\" >&2; exit 1; }' sh %s"
+    checked = 'sh -c \'grep -q good "$1" || { echo "$1: no good" >&2; exit 1; }\' sh %s'
     assert call(capsys, files=[file(place, "good\n", validate=checked)])["changed"]
     said = call(capsys, files=[file(place, "bad\n", validate=checked)])
     assert said["failed"] and said["msg"] == f"{place} is left as it is: sh says: {place}: no good"
