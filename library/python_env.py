@@ -104,6 +104,7 @@ environments:
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,8 @@ def main() -> None:
         Path(params["uv_home"]), params["uv_version"], params["settings"], params["upgrade"]
     )
     try:
-        before = pyenv.make_tools(tools, pyenv.run, check)
-        with ThreadPoolExecutor() as pool:
+        with nullcontext() if check else pyenv.alone(tools), ThreadPoolExecutor() as pool:
+            before = pyenv.make_tools(tools, pyenv.run, check)
             wishes = [wish(each) for each in params["environments"]]
             made = list(pool.map(lambda each: pyenv.make(each, tools, check=check), wishes))
     except LabError as error:

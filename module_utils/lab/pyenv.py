@@ -7,11 +7,13 @@ from; else one is made. Nothing is asked of an index where all of a lock is inst
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ HEAD = "# Made by role pytorch for "
 # The lock that an environment was installed from, beside its pyvenv.cfg.
 MARK = "lab.lock"
 EXCLUDES = "excludes.txt"
+# Beside uv's own environment: held by a run that is at work.
+LOCK = ".python_env.lock"
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
 _DIRECT = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]* @ ", re.MULTILINE)
 
@@ -144,6 +148,18 @@ def chosen(wish: Wish, python: str, upgrade: bool) -> str:
         if lock.partition("\n")[0] == wanted:
             return lock
     return ""
+
+
+@contextmanager
+def alone(tools: Tools) -> Iterator[None]:
+    """Wait until no other run is at work here.
+
+    One that Ansible has begun and did not join, because it was killed, goes on by itself.
+    """
+    tools.home.parent.mkdir(parents=True, exist_ok=True)
+    with (tools.home.parent / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 # --- Environments -------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -269,3 +270,23 @@ def test_the_head_names_all_that_the_lock_depends_on(wish: pyenv.Wish) -> None:
     made_for = json.loads(head.removeprefix(pyenv.HEAD))
     assert set(made_for) == {"python", "machine", "requirements", "where", "excludes"}
     assert head != pyenv.head(replace(wish, where=("--torch-backend", "cpu")), "3.13")
+
+
+def test_two_runs_wait_for_each_other(tmp_path: Path) -> None:
+    tools = pyenv.Tools(tmp_path / "opt/uv", "1", {})
+    begun = threading.Event()
+    order: list[str] = []
+
+    def second() -> None:
+        begun.set()
+        with pyenv.alone(tools):
+            order.append("second")
+
+    with pyenv.alone(tools):
+        other = threading.Thread(target=second)
+        other.start()
+        begun.wait()
+        other.join(0.2)
+        order.append("first")
+    other.join()
+    assert order == ["first", "second"]
