@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LabError
-from . import seen
 from .clock import MINUTE
 from .lock import write_private
 from .names import write_tags
 from .plan import HOP_LIMIT, Step
-from .session import Aws, AwsError, unless
+from .seen import NOT_YET, fresh
+from .session import AwsError
 from .things import Instance
 from .work import Work
 
@@ -28,7 +28,6 @@ ELSEWHERE = (
     "run the same command again later, name other types that will do with -e"
     " lab_instance_types=g5.xlarge,g6.xlarge, or take another type with -e lab_instance_type=…"
 )
-NOT_YET = {"InvalidInstanceID.NotFound", "InvalidGroup.NotFound", "InvalidKeyPair.NotFound"}
 
 
 def launch(work: Work, step: Step) -> None:
@@ -153,16 +152,6 @@ def _fell(work: Work, host: Instance) -> str:
     raw = work.ec2("DescribeInstances", InstanceIds=[host.id])["Reservations"][0]["Instances"][0]
     reason = raw.get("StateReason", {}).get("Message", "no reason given")
     return f"The host {host.id} became {host.state} instead of running ({reason}): run it again"
-
-
-def fresh(aws: Aws, instance_id: str) -> Instance | None:
-    """Look at one instance again; None while AWS does not know it yet."""
-    answer = unless(
-        NOT_YET, lambda: aws.call("ec2", "DescribeInstances", InstanceIds=[instance_id])
-    )
-    if not answer or not answer["Reservations"]:
-        return None
-    return seen.read_instance(answer["Reservations"][0]["Instances"][0])
 
 
 def start(work: Work, _step: Step) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .clock import MINUTE, Clock
-from .launch import fresh
 from .names import Names
-from .seen import instances
+from .seen import fresh, instances
 from .session import Aws, AwsError
 from .things import Instance
 

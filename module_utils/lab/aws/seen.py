@@ -26,6 +26,8 @@ from .things import (
 ALIVE = ("pending", "running", "stopping", "stopped")
 NO_ENTITY = {"NoSuchEntity", "NoSuchEntityException"}
 NO_BUCKET = {"404", "NoSuchBucket", "NotFound"}
+# AWS tells of new things to some of its parts later than to others.
+NOT_YET = {"InvalidInstanceID.NotFound", "InvalidGroup.NotFound", "InvalidKeyPair.NotFound"}
 
 
 def look(aws: Aws, names: Names, bucket: str, users_own: bool) -> Seen:
@@ -74,6 +76,16 @@ def instances(aws: Aws, filters: list[dict[str, Any]] | None = None) -> tuple[In
         "ec2", "DescribeInstances", "Reservations", Filters=[states, *(filters or [])]
     )
     return tuple(read_instance(raw) for page in pages for raw in page["Instances"])
+
+
+def fresh(aws: Aws, instance_id: str) -> Instance | None:
+    """Look at one instance again; None while AWS does not know it yet."""
+    answer = unless(
+        NOT_YET, lambda: aws.call("ec2", "DescribeInstances", InstanceIds=[instance_id])
+    )
+    if not answer or not answer["Reservations"]:
+        return None
+    return read_instance(answer["Reservations"][0]["Instances"][0])
 
 
 def read_instance(raw: Mapping[str, Any]) -> Instance:
