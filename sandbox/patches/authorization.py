@@ -2,13 +2,15 @@
 
 moto knows StringEquals in trust policies; elsewhere a statement with a condition counts as a
 refusal, and `?` in a pattern as an operator. EC2 tells a refusal by another name
-(UnauthorizedOperation), and EC2 policies that name an instance never match. Services that speak
-JSON (SSM, service quotas) are answered in XML.
+(UnauthorizedOperation), and policies that name things of EC2, of the Scheduler, of Budgets or of
+SSM, or a role that is not there yet, never match. The rights that a call takes beside its own
+(tags given at birth, roles handed on) are not asked for, and Budgets' actions bear the names of
+its operations. Services that speak JSON (SSM, service quotas) are answered in XML.
 
 The keys known here: aws:SecureTransport (always true: the sandbox speaks HTTP on loopback where
 AWS has TLS), aws:SourceIp, aws:PrincipalArn, aws:PrincipalAccount, aws:username,
-aws:RequestedRegion, s3:prefix, s3:delimiter, s3:max-keys, and for EC2 calls that name one
-instance aws:ResourceTag/* and ec2:ResourceTag/*.
+aws:RequestedRegion, s3:prefix, s3:delimiter, s3:max-keys, iam:PassedToService, and for EC2 calls
+aws:RequestTag/*, and where they name one thing aws:ResourceTag/* and ec2:ResourceTag/*.
 """
 
 from __future__ import annotations
@@ -18,11 +20,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from moto.budgets.responses import BudgetsResponse
 from moto.core.exceptions import JsonRESTError, _RESTError
 from moto.ec2.responses import EC2Response
 from moto.iam import access_control
 from moto.iam.access_control import PermissionResult
+from moto.iam.responses import IamResponse
+from moto.scheduler.responses import EventBridgeSchedulerResponse
+from moto.ssm.responses import SimpleSystemManagerResponse
 
+from sandbox import what_is_asked as asked
 from sandbox.conditions import Context, UnknownOperatorError, holds, wildcard_match
 from sandbox.patches import patch
 from sandbox.settings import Settings
@@ -50,11 +57,43 @@ def apply(_settings: Settings) -> None:
     patch(access_control.IAMRequest, "_raise_access_denied", _deny)
     patch(access_control.IAMRequest, "_raise_signature_does_not_match", _refuse_json)
     patch(access_control.IAMRequest, "_raise_invalid_access_key", _refuse_json)
-    EC2Response._determine_resource = _ec2_resource  # type: ignore[attr-defined]
+    for responses, resource in (
+        (EC2Response, _ec2_resource),
+        (EventBridgeSchedulerResponse, _schedule),
+        (BudgetsResponse, _budget),
+        (SimpleSystemManagerResponse, _parameter),
+    ):
+        responses._determine_resource = resource  # type: ignore[attr-defined]
+    patch(IamResponse, "_determine_resource", _iam_resource)
+
+
+def check_permitted(response: Any, request: Any, resource: str) -> None:
+    """Let a request through that is permitted, with all that it takes; else raise its refusal."""
+    operation = request._action
+    request._action = asked.RENAMED.get(operation, operation)
+    with _request_context(response, request):
+        request.check_action_permitted(resource)
+    for action, other, keys in _beside(response, operation):
+        request._action = action
+        with _request_context(response, request, keys):
+            request.check_action_permitted(other)
+
+
+def _beside(response: Any, operation: str) -> Iterator[tuple[str, str, dict[str, list[str]]]]:
+    service, _, action = operation.partition(":")
+    if service in ("ec2", "iam"):
+        form = asked.fields(response.data)
+        yield from asked.rights_beside(service, action, form, response.current_account)
+    elif operation in ("scheduler:CreateSchedule", "scheduler:UpdateSchedule"):
+        handed_on = asked.schedules_role(response.body)
+        if handed_on:
+            yield handed_on
 
 
 @contextmanager
-def request_context(response: Any, request: Any) -> Iterator[None]:
+def _request_context(
+    response: Any, request: Any, more: Mapping[str, list[str]] | None = None
+) -> Iterator[None]:
     """Make a request's condition keys known to the policies evaluated within."""
     arn = request._access_key.arn
     keys: dict[str, list[str]] = {
@@ -70,8 +109,8 @@ def request_context(response: Any, request: Any) -> Iterator[None]:
         args = response.normalized_request.args
         keys |= {f"s3:{n}": [args[n]] for n in ("prefix", "delimiter", "max-keys") if n in args}
     elif request._service == "ec2":
-        keys |= _instance_tags(response)
-    token = _context.set(keys)
+        keys |= _tags(response)
+    token = _context.set({**keys, **(more or {})})
     try:
         yield
     finally:
@@ -89,30 +128,47 @@ def with_instance_tags(tags: Mapping[str, str]) -> Iterator[None]:
         _context.reset(token)
 
 
-def _instance_ids(response: Any) -> list[str]:
-    ids = response._get_param("InstanceIds") or [response._get_param("InstanceId")]
-    return [instance_id for instance_id in ids if instance_id]
-
-
-def _instance_tags(response: Any) -> dict[str, list[str]]:
-    ids = _instance_ids(response)
-    if len(ids) != 1:
-        return {}
-    tags = response.ec2_backend.tags.get(ids[0], {})
-    return {
+def _tags(response: Any) -> dict[str, list[str]]:
+    """Return the tags of the one thing that an EC2 call is for, and those that it gives."""
+    form = asked.fields(response.data)
+    given = asked.given_tags(form)
+    ids = asked.ec2_ids(form)
+    if not ids and form.get("KeyName") in response.ec2_backend.key_pairs:
+        ids = [response.ec2_backend.key_pairs[form["KeyName"]].id]
+    if len(ids) != 1 or response._get_action() in asked.MADE:
+        return given
+    found = {
         f"{prefix}:resourcetag/{key}".lower(): [value]
-        for key, value in tags.items()
+        for key, value in response.ec2_backend.tags.get(ids[0], {}).items()
         for prefix in ("aws", "ec2")
     }
+    return {**given, **found}
+
+
+def _where(response: Any, service: str) -> str:
+    return f"arn:aws:{service}:{response.region}:{response.current_account}"
 
 
 def _ec2_resource(response: Any) -> str:
-    """Name the one instance that a call is about, else `*`: EC2 knows more, this is enough."""
-    ids = _instance_ids(response)
-    action = response._get_action()
-    if len(ids) != 1 or action.startswith("Describe"):
-        return "*"
-    return f"arn:aws:ec2:{response.region}:{response.current_account}:instance/{ids[0]}"
+    form = asked.fields(response.data)
+    return asked.ec2_resource(response._get_action(), form, _where(response, "ec2"))
+
+
+def _iam_resource(original: Callable[..., str], response: Any) -> str:
+    form = asked.fields(response.data)
+    return asked.iam_resource(form, response.current_account, original(response))
+
+
+def _schedule(response: Any) -> str:
+    return asked.scheduler_resource(response.uri, response.region, response.current_account)
+
+
+def _budget(response: Any) -> str:
+    return asked.budget_resource(response.body, response.current_account)
+
+
+def _parameter(response: Any) -> str:
+    return asked.parameter_resource(response.body, response.region, response.current_account)
 
 
 def _deny(original: Callable[..., Any], request: Any) -> None:

@@ -25,7 +25,7 @@ from moto.sts.models import sts_backends
 from werkzeug.datastructures import Headers
 
 from sandbox.patches import patch
-from sandbox.patches.authorization import request_context
+from sandbox.patches.authorization import check_permitted
 from sandbox.settings import Settings
 from sandbox.signature import authorization_of_query, parse_authorization, signature_of
 
@@ -76,8 +76,7 @@ def _authenticate(
         action=response._get_action(),
     )
     request.check_signature()
-    with request_context(response, request):
-        request.check_action_permitted(resource)
+    check_permitted(response, request, resource)
 
 
 def _unsigned(request_class: type) -> Exception:

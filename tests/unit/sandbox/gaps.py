@@ -24,6 +24,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from sandbox.account import AdminKey
+from sandbox.settings import ACCOUNT_ID
 from tests.unit.sandbox.served import Served, plain_moto, sandbox
 
 Probe = Callable[[Served], bool]
@@ -619,6 +620,63 @@ def right_to_one_instance_by_tag(served: Served) -> bool:
     ec2 = served.client("ec2", user)
     ec2.stop_instances(InstanceIds=[mine])
     return refused("UnauthorizedOperation", ec2.stop_instances, InstanceIds=[other])
+
+
+@probe
+def right_to_one_volume_by_tag(served: Served) -> bool:
+    ec2 = served.client("ec2")
+    tags = [{"ResourceType": "volume", "Tags": [{"Key": "Lab", "Value": "x"}]}]
+    zone = {"AvailabilityZone": "us-east-1a", "Size": 1}
+    mine = ec2.create_volume(**zone, TagSpecifications=tags)["VolumeId"]
+    other = ec2.create_volume(**zone)["VolumeId"]
+    condition = {"StringEquals": {"aws:ResourceTag/Lab": "x"}}
+    user = user_with(
+        served, allow("ec2:DeleteVolume", "arn:aws:ec2:*:*:volume/*", Condition=condition)
+    )
+    served.client("ec2", user).delete_volume(VolumeId=mine)
+    delete = served.client("ec2", user).delete_volume
+    return refused("UnauthorizedOperation", delete, VolumeId=other)
+
+
+@probe
+def tags_at_birth_are_a_right_of_their_own(served: Served) -> bool:
+    condition = {"StringEquals": {"aws:RequestTag/Lab": "x"}}
+    born = allow("ec2:CreateVolume", "arn:aws:ec2:*:*:volume/*", Condition=condition)
+    zone = {"AvailabilityZone": "us-east-1a", "Size": 1}
+    tags = [{"ResourceType": "volume", "Tags": [{"Key": "Lab", "Value": "x"}]}]
+    no_right = served.client("ec2", user_with(served, born))
+    with_right = served.client("ec2", user_with(served, born, allow("ec2:CreateTags")))
+    with_right.create_volume(**zone, TagSpecifications=tags)
+    return refused("UnauthorizedOperation", with_right.create_volume, **zone) and refused(
+        "UnauthorizedOperation", no_right.create_volume, **zone, TagSpecifications=tags
+    )
+
+
+@probe
+def role_is_handed_on_by_right_alone(served: Served) -> bool:
+    name = f"role-{uuid.uuid4().hex}"
+    trust = json.dumps({"Version": "2012-10-17", "Statement": []})
+    own = f"arn:aws:iam::*:role/{name}"
+    make = allow("iam:CreateRole", own)
+    profile = allow("iam:*InstanceProfile", "*")
+    iam = served.client("iam", user_with(served, make, profile))
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust)
+    iam.create_instance_profile(InstanceProfileName=name)
+    given = {"InstanceProfileName": name, "RoleName": name}
+    passing = user_with(served, profile, allow("iam:PassRole", own))
+    if not refused("AccessDenied", iam.add_role_to_instance_profile, **given):
+        return False
+    served.client("iam", passing).add_role_to_instance_profile(**given)
+    return refused("AccessDenied", iam.create_role, RoleName="x", AssumeRolePolicyDocument=trust)
+
+
+@probe
+def budget_has_the_rights_of_iam(served: Served) -> bool:
+    user = user_with(served, allow("budgets:ViewBudget", "arn:aws:budgets::*:budget/*"))
+    budgets = served.client("budgets", user)
+    budgets.describe_budgets(AccountId=ACCOUNT_ID)
+    wanted = {"AccountId": ACCOUNT_ID, "BudgetName": "x"}
+    return refused("AccessDeniedException", budgets.delete_budget, **wanted)
 
 
 @probe
