@@ -63,7 +63,7 @@ def apply(_settings: Settings) -> None:
         (BudgetsResponse, _budget),
         (SimpleSystemManagerResponse, _parameter),
     ):
-        responses._determine_resource = resource  # type: ignore[attr-defined]
+        setattr(responses, "_determine_resource", resource)  # noqa: B010 - moto asks for it where it is
     patch(IamResponse, "_determine_resource", _iam_resource)
 
 
