@@ -43,13 +43,16 @@ def admin_key(settings: Settings) -> AdminKey:
 def environment(settings: Settings) -> dict[str, str]:
     """Give the variables that the playbooks and any AWS client need."""
     key = admin_key(settings)
+    # Who connects from here is 127.0.0.1 to the security groups and, as the forwarder connects anew
+    # over the bridge, this machine's address there to the host's own firewall.
+    callers = ("127.0.0.1", settings.vpc_network[1])
     return {
         "AWS_ENDPOINT_URL": settings.endpoint_url,
         "AWS_ACCESS_KEY_ID": key.access_key_id,
         "AWS_SECRET_ACCESS_KEY": key.secret_access_key,
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
-        "GPULAB_CALLER_CIDR": "127.0.0.1/32",
+        "GPULAB_CALLER_CIDR": ",".join(f"{address}/32" for address in callers),
         "GPULAB_SANDBOX_SLOT": str(settings.slot),
     }
 

@@ -51,6 +51,7 @@ def ruleset(
         f"{chains}"
         "  chain forward {\n"
         "    type filter hook forward priority filter - 10; policy accept;\n"
+        "    meta nfproto != ipv4 accept\n"
         f"    ip daddr != {segment.network} accept\n"
         "    ct state established,related accept\n"
         f'    iifname != "{segment.bridge}" drop\n'

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from ..errors import LabError
 from . import environment
-from .variables import BadValueError, cidrs
+from .variables import BadValueError, cidrs, too_wide
 
 SOURCES = ("https://checkip.amazonaws.com", "https://api.ipify.org")
 Fetch = Callable[[str], str]
@@ -34,12 +34,18 @@ def allowed(
     if not given:
         return (f"{_own_address(fetcher)}/32",)
     try:
-        return cidrs(given)
+        networks = cidrs(given)
     except BadValueError as bad:
         raise LabError(
             f'{environment.CALLER} is "{given}", but it must be {bad.args[0]}:'
             f" export {environment.CALLER}={bad.args[1]}"
         ) from None
+    if too_wide(networks):
+        raise LabError(
+            f"{environment.CALLER} is {given}, which is no caller's address but most of the"
+            f" internet: export {environment.CALLER}=203.0.113.7/32, or {BY_HAND}"
+        )
+    return networks
 
 
 def _own_address(fetcher: Fetch) -> ipaddress.IPv4Address:

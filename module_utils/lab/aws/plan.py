@@ -10,6 +10,7 @@ from .names import POLICY
 from .preflight import Target
 from .steps import Step
 from .things import Instance, Rule, Seen
+from .variables import SSH_PORT, Opening
 
 HOP_LIMIT = 1  # the host itself; containers on it get no credentials
 BUCKET_ACTIONS = ("s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads")
@@ -91,9 +92,12 @@ def _key(target: Target, there: Seen, key: keys.LocalKey) -> Iterator[Step]:
 
 
 def wanted_rules(target: Target) -> frozenset[Rule]:
-    """Return the inbound rules: the open ports from the allowed networks."""
+    """Return the inbound rules: SSH and what else is open, from the allowed networks."""
+    open_ports = (Opening("tcp", SSH_PORT, SSH_PORT), *target.spec.open_ports)
     return frozenset(
-        Rule("tcp", port, port, cidr) for port in target.spec.open_ports for cidr in target.cidrs
+        Rule(opening.protocol, opening.first, opening.last, source)
+        for opening in open_ports
+        for source in opening.sources or target.cidrs
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import zoneinfo
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,10 +13,24 @@ from typing import Any, TypeVar
 from ..errors import LabError
 
 WHERE = "inventory/group_vars/all/lab.yml"
+ACCESS = ("tunnel", "public")
 SSH_PORT = 22
+# A network that is larger than this is the internet, whole or in parts.
+WIDEST = 8
+LAST_PORT = 65535
 SHOWN = 60
 TYPE = r"[a-z][a-z0-9-]*\.[a-z0-9-]+"
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Ports that are open beside SSH; without sources to the networks that may connect."""
+
+    protocol: str
+    first: int
+    last: int
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -32,7 +46,7 @@ class Spec:
     data_gb: int
     bucket: str
     allowed_cidrs: tuple[str, ...]
-    open_ports: tuple[int, ...]
+    open_ports: tuple[Opening, ...]
     zone: str
     subnet_id: str
     state_dir: Path
@@ -100,14 +114,52 @@ def cidrs(value: Any) -> tuple[str, ...]:
     return tuple(sorted(set(checked)))
 
 
-def _ports(value: Any) -> tuple[int, ...]:
+def _one_of(*names: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if isinstance(value, str) and value in names:
+            return value
+        raise BadValueError(f"one of {', '.join(names)}", names[0])
+
+    return check
+
+
+def openings(value: Any) -> tuple[Opening, ...]:
+    """Check ports, ranges and dictionaries that name sources as well. Raises BadValueError."""
+    return tuple(_opening(item) for item in _list(value))
+
+
+def _opening(item: Any) -> Opening:
+    rule, example = "a list of ports such as 6817-6819, or {port, protocol, sources}", "8080"
+    given = item if isinstance(item, Mapping) else {"port": item}
+    ports = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", str(given.get("port")), re.ASCII)
+    protocol = given.get("protocol", "tcp")
+    if not ports or protocol not in ("tcp", "udp"):
+        raise BadValueError(rule, example)
+    first, last = int(ports[1]), int(ports[2] or ports[1])
     try:
-        ports = sorted({_whole(1, 65535, 22)(item) for item in _list(value)})
-    except BadValueError:
-        ports = []
-    if SSH_PORT not in ports:
-        raise BadValueError("a list of TCP ports with 22 among them", "22")
-    return tuple(ports)
+        networks = [ipaddress.ip_network(source) for source in _list(given.get("sources", []))]
+    except ValueError as error:
+        raise BadValueError(f"{rule}, the sources as networks ({error})", example) from None
+    if not 1 <= first <= last <= LAST_PORT:
+        raise BadValueError(rule, example)
+    return Opening(protocol, first, last, tuple(sorted(map(str, networks))))
+
+
+def too_wide(networks: Iterable[str]) -> list[str]:
+    """Return the networks that are most of the internet."""
+    return [text for text in networks if ipaddress.ip_network(text).prefixlen < WIDEST]
+
+
+def _everyone(access: str | None, networks: Iterable[str]) -> list[str]:
+    """Refuse to show Jupyter to the whole internet."""
+    wide = ", ".join(too_wide(networks))
+    if access != "public" or not wide:
+        return []
+    return [
+        f"lab_allowed_cidrs is {wide}, which shows Jupyter's login to the whole internet: with"
+        f" lab_access public name your own networks in {WHERE}, or run again with"
+        " -e lab_allowed_cidrs=203.0.113.7/32"
+    ]
 
 
 def _image(value: Any, images: Mapping[str, Any]) -> str:
@@ -182,7 +234,8 @@ def check(raw: Mapping[str, Any], images: Mapping[str, Any]) -> Spec:
         "data_gb": take("data_gb", _whole(1, 16384, 100)),
         "bucket": take("bucket", _bucket),
         "allowed_cidrs": take("allowed_cidrs", cidrs),
-        "open_ports": take("open_ports", _ports, "ec2_host_open_ports"),
+        "open_ports": take("open_ports", openings, "ec2_host_open_ports"),
+        "access": take("access", _one_of(*ACCESS)),
         "zone": take("zone", _text(
             r"[a-z]{2}(-[a-z]+)+-[0-9][a-z]", "empty, or a zone of lab_region", "us-east-1a",
             empty=True)),
@@ -209,6 +262,7 @@ def check(raw: Mapping[str, Any], images: Mapping[str, Any]) -> Spec:
     if (
         fields["zone"]
         and fields["region"]
+    problems += _everyone(fields["access"], fields["allowed_cidrs"] or ())
         and not str(fields["zone"]).startswith(str(fields["region"]))
     ):
         problems.append(

@@ -34,7 +34,8 @@ WISH: dict[str, Any] = {
     "data_gb": 100,
     "bucket": "",
     "allowed_cidrs": [],
-    "open_ports": [22],
+    "access": "tunnel",
+    "open_ports": [],
     "zone": "",
     "subnet_id": "",
     "instance_types": [],
@@ -45,6 +46,7 @@ WISH: dict[str, Any] = {
     "budget_email": "",
     "retire_days": 30,
     "cost_explorer": False,
+    "use_bake": True,
 }
 
 

@@ -38,6 +38,11 @@ def test_a_bad_environment_is_refused() -> None:
         caller.allowed((), {"GPULAB_CALLER_CIDR": "me"}, answers())
 
 
+def test_an_environment_that_names_everyone_is_refused() -> None:
+    with pytest.raises(LabError, match=r"GPULAB_CALLER_CIDR is 0\.0\.0\.0/0, which is no caller"):
+        caller.allowed((), {"GPULAB_CALLER_CIDR": "0.0.0.0/0"}, answers())
+
+
 @pytest.mark.parametrize("first", ["8.8.8.8", OSError("no route")])
 def test_the_callers_own_address(first: str | OSError) -> None:
     assert caller.allowed((), {}, answers(first, "8.8.8.8")) == ("8.8.8.8/32",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from ansible.module_utils.lab.aws import apply, launch, plan, preflight, seen
 from ansible.module_utils.lab.aws.names import Names
 from ansible.module_utils.lab.aws.session import AwsError
 from ansible.module_utils.lab.aws.things import Rule
-from ansible.module_utils.lab.aws.variables import Spec
+from ansible.module_utils.lab.aws.variables import Spec, openings
 from ansible.module_utils.lab.aws.work import Work
 from ansible.module_utils.lab.errors import LabError
 
@@ -254,6 +255,21 @@ def test_drift_is_put_right_and_said(aws: Faulty, spec: Spec) -> None:
     said = build(aws, spec)
     assert "Remove from security group gpulab-lab: tcp 22 from 0.0.0.0/0 (not in lab.yml)" in said
     assert len(said) == 5
+    whole(aws, spec)
+
+
+def test_ports_open_and_close_with_the_variables(aws: Faulty, spec: Spec) -> None:
+    build(aws, spec)
+    network = "2001:db8::/32"
+    ports = openings([8888, {"port": "6817-6819", "sources": [network]}])
+    said = build(aws, replace(spec, access="public", open_ports=ports))
+    assert said == [
+        "Allow tcp 6817-6819 from 2001:db8::/32",
+        "Allow tcp 8888 from 198.51.100.7/32",
+    ]
+    assert build(aws, replace(spec, access="public", open_ports=ports)) == []
+    said = build(aws, spec)
+    assert len(said) == 2
     whole(aws, spec)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.lab.aws.variables import Opening
 from ansible.module_utils.lab.errors import LabError
 
 from tests.unit.aws.kit import wish
@@ -38,7 +39,11 @@ VALUES: dict[str, list[Any]] = {
     "allowed_cidrs": [
         ["1.2.3.4"], ["1.2.3.4/33"], ["10.0.0.1/8"], ["::/0"], ["x/8"], {"a": 1}, [7], None,
     ],
-    "open_ports": [[], [80], [22, 0], [22, 70000], "22,x"],
+    "access": ["", "open", "Public", None, True],
+    "open_ports": [
+        [0], [70000], "80,x", ["9-8"], [{"port": 80, "protocol": "icmp"}], [{"protocol": "tcp"}],
+        [{"port": 80, "sources": ["example.org"]}], [{"port": 80, "sources": ["10.0.0.1/8"]}], 80,
+    ],
     "zone": ["a", "us-east-1", "us-west-2a"],
     "subnet_id": ["subnet", "vpc-0123456789abcdef0"],
     "instance_types": [["g5"], "g5.xlarge,x", 7, [None]],
@@ -70,6 +75,24 @@ def test_all_bad_ones_at_once() -> None:
 
 def test_an_overlong_value_is_cut() -> None:
     assert len(message(name="x" * 300)) < 300
+
+
+@pytest.mark.parametrize("network", ["0.0.0.0/0", "128.0.0.0/1"])
+def test_jupyter_is_not_shown_to_the_whole_internet(network: str) -> None:
+    assert message(access="public", allowed_cidrs=["203.0.113.0/24", network]) == (
+        f"lab_allowed_cidrs is {network}, which shows Jupyter's login to the whole internet: with"
+        " lab_access public name your own networks in inventory/group_vars/all/lab.yml, or run"
+        " again with -e lab_allowed_cidrs=203.0.113.7/32"
+    )
+
+
+def test_ports_are_read_in_every_form(tmp_path: Path) -> None:
+    given = [8080, "6817-6819", {"port": 53, "protocol": "udp", "sources": ["2001:db8::/32"]}]
+    assert wish(tmp_path, open_ports=given).open_ports == (
+        Opening("tcp", 8080, 8080),
+        Opening("tcp", 6817, 6819),
+        Opening("udp", 53, 53, ("2001:db8::/32",)),
+    )
 
 
 def test_a_budget_that_nobody_is_told_of_is_refused() -> None:
