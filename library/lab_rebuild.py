@@ -110,7 +110,7 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         decided = common.decide(params, spec, replacing=True)
         build, warnings = [step.text for step in decided.steps], list(decided.target.warnings)
     old = there.old or (there.host if steps and state in ("planned", "begun") else None)
-    answer = {
+    answer: dict[str, Any] = {
         "changed": bool(steps) and state != "planned",
         "steps": [step.text for step in steps],
         "old": old.id if old else "",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import seen
+from . import bake, seen
 from .names import PROJECT, read_tags
 from .prices import HOURS_A_MONTH
 from .session import DENIED, Aws, AwsError, side_by_side, unless
@@ -128,10 +128,22 @@ def _hosts_and_disks(aws: Aws, account: str, prices: Mapping[str, Any]) -> Itera
 
 
 def _images(aws: Aws) -> Iterable[Item]:
-    for raw in aws.call("ec2", "DescribeImages", Owners=["self"])["Images"]:
-        lab = owner(read_tags(raw.get("Tags")), raw.get("Name", ""))
-        if lab:
-            yield Item(lab, "image", raw["ImageId"], "paid for by its snapshots")
+    """List images; what of a lab's baked ones no new host is made from any more is said."""
+    found = aws.call("ec2", "DescribeImages", Owners=["self"])["Images"]
+    newest: dict[str, str] = {}
+    bakes = bake.newest_first(bake.read(raw) for raw in found)
+    tags = {raw["ImageId"]: read_tags(raw.get("Tags")) for raw in found}
+    for each in bakes:
+        lab = owner(tags[each.id], each.name)
+        if not lab:
+            continue
+        what = "paid for by its snapshots"
+        if tags[each.id].get("Role") == bake.ROLE:
+            old = newest.setdefault(lab, each.id) != each.id
+            what = (
+                f"baked {each.day} from {each.of}{', a newer one is there' if old else ''}, {what}"
+            )
+        yield Item(lab, "image", each.id, what)
 
 
 def _addresses(aws: Aws, prices: Mapping[str, Any]) -> Iterable[Item]:

@@ -65,12 +65,17 @@ def look(aws: Aws, names: Names, bucket: str) -> Things:
             "instances": lambda: seen.instances(aws, names.filters()),
             "volumes": lambda: seen.volumes(aws, names.filters()),
             "addresses": lambda: _ids(aws, names, "DescribeAddresses", "Addresses", "AllocationId"),
-            "images": lambda: _ids(aws, names, "DescribeImages", "Images", "ImageId"),
+            "imaged": lambda: _imaged(aws, names),
             "guard": lambda: _guard(aws, names),
             "snapshots": lambda: _ids(aws, names, "DescribeSnapshots", "Snapshots", "SnapshotId"),
         }
     )
     there: Seen = found.pop("seen")
+    imaged: Mapping[str, set[str]] = found.pop("imaged")
+    # An image's snapshot goes with it, and not before.
+    held = {snapshot for snapshots in imaged.values() for snapshot in snapshots}
+    found["images"] = tuple(sorted(imaged))
+    found["snapshots"] = tuple(s for s in found["snapshots"] if s not in held)
 
     def own(thing: Any) -> Any:
         return thing if thing and names.owns(thing.tags) else None
@@ -99,13 +104,21 @@ def _guard(aws: Aws, names: Names) -> Guard:
     return replace(found, schedules=ours, role=role, budget=budget)
 
 
+def _imaged(aws: Aws, names: Names) -> dict[str, set[str]]:
+    """Return the lab's images, each with its snapshots."""
+    found = aws.call("ec2", "DescribeImages", Owners=["self"], Filters=names.filters())["Images"]
+    return {
+        raw["ImageId"]: {
+            disk.get("Ebs", {}).get("SnapshotId", "") for disk in raw.get("BlockDeviceMappings", ())
+        }
+        for raw in found
+        if names.owns(read_tags(raw.get("Tags")))
+    }
+
+
 def _ids(aws: Aws, names: Names, operation: str, key: str, field: str) -> tuple[str, ...]:
-    # Without owners these would search every public image and snapshot.
-    owner: dict[str, Any] = {}
-    if key == "Images":
-        owner = {"Owners": ["self"]}
-    elif key == "Snapshots":
-        owner = {"OwnerIds": ["self"]}
+    # Without owners this would search every public snapshot.
+    owner = {"OwnerIds": ["self"]} if key == "Snapshots" else {}
     found = aws.call("ec2", operation, Filters=names.filters(), **owner)[key]
     return tuple(sorted(item[field] for item in found if names.owns(read_tags(item.get("Tags")))))
 
@@ -198,8 +211,10 @@ def kept(wish: Wish, names: Names, there: Things, spec: Spec) -> list[str]:
         lines.append(f"bucket {spec.bucket}: it is your own")
     if spec.state_dir.exists():
         lines.append(f"{spec.state_dir}: the key and the password, for the next site.yml")
+    prune = f"ansible-playbook playbooks/bake.yml -e lab_name={names.lab} -e bake_prune=true"
     lines += [
-        f"image {i}: delete it with `aws ec2 deregister-image --region {region} --image-id {i}`"
+        f"image {i}: the next site.yml starts from the newest; delete it with its snapshot by"
+        f" `{prune} -e bake_keep=0`"
         for i in there.images
     ]
     lines += [

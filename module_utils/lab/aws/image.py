@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from . import bake
 from .findings import Findings
-from .names import read_tags
+from .names import Names, read_tags
 from .session import Aws, unless
 from .things import Instance
 from .variables import Spec
@@ -27,9 +28,34 @@ class Image:
     size: int
     architecture: str
     user: str
+    baked: str = ""  # the day, where it is one of bake.yml
 
 
 def look(aws: Aws, spec: Spec, images: Mapping[str, Any]) -> Image | str:
+    """Find the image of a new host: the newest baked one that will do, else the one that is named.
+
+    A text says why there is none.
+    """
+    plain = _plain(aws, spec, images)
+    if isinstance(plain, str) or not spec.use_bake:
+        return plain
+    baked = bake.fitting(
+        bake.look(aws, Names(spec.name, spec.region)), spec.image, plain.architecture, spec.root_gb
+    )
+    if baked is None:
+        return plain
+    return Image(
+        id=baked.id,
+        name=baked.name,
+        root_device=baked.root_device,
+        size=baked.size,
+        architecture=baked.architecture,
+        user=baked.user or plain.user,
+        baked=baked.day,
+    )
+
+
+def _plain(aws: Aws, spec: Spec, images: Mapping[str, Any]) -> Image | str:
     """Resolve the image by name through SSM, or describe an id; a text says why not."""
     named = images.get(spec.image)
     image_id, user = spec.image, spec.image_user

@@ -176,16 +176,25 @@ def host_tags(target: Target, host: Instance | None) -> dict[str, str]:
     )
 
 
+def made_from(target: Target) -> str:
+    """Say from which image a new host is made."""
+    image = target.image
+    if image is None or not image.baked:
+        return target.spec.image
+    return f"{target.spec.image} (baked: {image.id} of {image.baked})"
+
+
 def _host(target: Target, there: Seen) -> Iterator[Step]:
     host, spec = there.host(target.names), target.spec
     name = target.names.common
     if host is None:
         zones = ", ".join(subnet.zone for subnet in target.subnets)
+        source = made_from(target)
         yield Step(
             "launch",
-            f"Launch {spec.instance_type} from {spec.image} with {spec.root_gb} GB in {zones}",
+            f"Launch {spec.instance_type} from {source} with {spec.root_gb} GB in {zones}",
             {"tags": host_tags(target, None)},
-            after=f"instance {name}: {spec.instance_type}, {spec.image}, {spec.root_gb} GB",
+            after=f"instance {name}: {spec.instance_type}, {source}, {spec.root_gb} GB",
         )
     else:
         yield from _mend_host(target, there, host)

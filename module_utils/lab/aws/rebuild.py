@@ -43,9 +43,12 @@ def look(aws: Aws, names: Names) -> Pair:
             "volumes": lambda: seen.volumes(aws, names.filters()),
         }
     )
-    hosts = [_only(found["instances"], name) for name in (names.common, names.old)]
     data = [v for v in found["volumes"] if v.tags.get("Role") == "data"]
-    return Pair(*hosts, data[0] if data else None)
+    return Pair(
+        host=_only(found["instances"], names.common),
+        old=_only(found["instances"], names.old),
+        data=data[0] if data else None,
+    )
 
 
 def _only(instances: Sequence[Instance], name: str) -> Instance | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from . import seen
+from . import bake, seen
+from .bake import Bake
 from .names import PROJECT
 from .prices import Held, price
 from .retire import advice
@@ -67,6 +68,7 @@ class Found:
     volumes: tuple[Volume, ...] = ()
     snapshots: tuple[Snapshot, ...] = ()
     addresses: tuple[str, ...] = ()
+    bakes: Mapping[str, tuple[Bake, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def look(aws: Aws) -> Found:
                 "instances": lambda: seen.instances(aws, ours),
                 "volumes": lambda: seen.volumes(aws, ours),
                 "snapshots": lambda: seen.snapshots(aws, ours),
+                "bakes": lambda: bake.by_lab(aws, ours),
             }
         )
     )
@@ -138,7 +141,10 @@ def _host(instance: Instance, found: Found, rates: Rates) -> Line:
         disks_gb=held.disk_gb,
         volumes=tuple(v.id for v in disks),
         bucket=instance.tags.get("Bucket", ""),
-        advice=tuple(advice(instance, rates.retire_days, cost.stopped, lab, rates.now)),
+        advice=(
+            *advice(instance, rates.retire_days, cost.stopped, lab, rates.now),
+            *(_bakes(lab, found, rates) if first else ()),
+        ),
     )
 
 
@@ -159,7 +165,14 @@ def _left(lab: str, found: Found, rates: Rates) -> Line:
         disks_gb=held.disk_gb,
         volumes=tuple(v.id for v in disks),
         bucket="",
+        advice=tuple(_bakes(lab, found, rates)),
     )
+
+
+def _bakes(lab: str, found: Found, rates: Rates) -> list[str]:
+    """Say which images of the lab's host there are, and what they cost."""
+    bakes = found.bakes.get(lab, ())
+    return bake.said(bakes, float(rates.prices["snapshot_gb_month"]), lab) if bakes else []
 
 
 def _snapshots(lab: str, found: Found) -> int:

@@ -58,6 +58,7 @@ class Spec:
     budget_email: str = ""
     retire_days: int = 0
     cost_explorer: bool = False
+    use_bake: bool = True
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -253,6 +254,7 @@ def check(raw: Mapping[str, Any], images: Mapping[str, Any]) -> Spec:
             empty=True)),
         "retire_days": take("retire_days", _whole(0, 3650, 30)),
         "cost_explorer": take("cost_explorer", _switch),
+        "use_bake": take("use_bake", _switch),
     }  # fmt: skip
     if fields["monthly_budget"] and not fields["budget_email"]:
         problems.append(

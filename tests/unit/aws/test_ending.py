@@ -117,7 +117,7 @@ def test_left_overs_are_an_error() -> None:
 def test_images_are_named_and_kept(spec: Spec) -> None:
     there = destroy.Things((), (), (), None, None, None, None, (), ("ami-1",), ("snap-1",))
     lines = "\n".join(destroy.kept(Wish("lab", True, ""), NAMES, there, spec))
-    assert "deregister-image" in lines
+    assert "playbooks/bake.yml -e lab_name=lab -e bake_prune=true -e bake_keep=0" in lines
     assert "delete-snapshot" in lines
 
 
