@@ -222,7 +222,7 @@ def test_writes_units_that_read_by_themselves() -> None:
     assert "RequiresMountsFor=/data/cache\n" in text
     assert "settle --deadline 30" in text
     assert r"After=network-online.target data-my\x20s3.mount" in text
-    assert "ExecStop=/usr/bin/python3 -m s3mount.keeper release --daemon ${MAINPID}" in text
+    assert "ExecStop=/usr/bin/python3 -m lab.s3mount.keeper release --daemon ${MAINPID}" in text
     assert "OOMScoreAdjust=-900" in text
     assert 'ExecStopPost=-/bin/umount -q -c -l "/data/my s3"\n' in text
     assert r'/bin/rm -f "/run/lab-s3/data-my\\x20s3.mounted" "/run/lab-s3/data-my' in text

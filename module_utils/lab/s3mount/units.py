@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import names
+from . import names, rights
 
 _KEEPER = "/usr/bin/python3 -m lab.s3mount.keeper"
 # `mount` reads the entry of /etc/fstab; s3fs puts itself into the background.
@@ -19,7 +19,9 @@ After=network-online.target {mount}
 [Service]
 Type=forking
 Environment=PYTHONPATH={programs}
-ExecStartPre={keeper} prepare {path}
+# With all of root's rights, for a moment: it looks into a folder that nobody may enter, and
+# makes it immutable. The daemon, which reads what the network says, has but the one to mount.
+ExecStartPre=+{keeper} prepare {path}
 ExecStart=/bin/mount {path}
 ExecStartPost={keeper} settle --deadline {timeout} {path}
 ExecStop={keeper} release --daemon ${{MAINPID}} {path}
@@ -35,7 +37,13 @@ OOMScoreAdjust=-900
 KillMode=mixed
 TimeoutStartSec={start_timeout}
 TimeoutStopSec=300
-
+CapabilityBoundingSet={capabilities}
+DevicePolicy=closed
+DeviceAllow=/dev/fuse rw
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+SystemCallFilter=@system-service @mount
+SystemCallFilter=~@resources
+{confined}
 [Install]
 WantedBy=multi-user.target
 """
@@ -53,13 +61,18 @@ ExecStart={keeper} watch {path}
 Restart=always
 RestartSec=1
 OOMScoreAdjust=-900
-"""
+# It sees which files of the cache a daemon has open, removes others, and asks systemd.
+CapabilityBoundingSet=CAP_DAC_OVERRIDE CAP_SYS_PTRACE
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+{confined}"""
 
 
-def mount_unit_text(path: str, cache_dir: str, timeout: int) -> str:
+def mount_unit_text(path: str, cache_dir: str, timeout: int, keys: str = "") -> str:
     """Write the service that mounts, and mounts again whenever the daemon ends.
 
-    `timeout` is in seconds.
+    `timeout` is in seconds; `keys` is a key file of the user's.
     """
     return _MOUNT.format(
         path=quote(path),
@@ -71,6 +84,8 @@ def mount_unit_text(path: str, cache_dir: str, timeout: int) -> str:
         records=f"{quote(str(names.mounted_record(path)))} {quote(str(names.state_record(path)))}",
         timeout=timeout,
         start_timeout=timeout + 60,
+        capabilities=rights.capabilities(path, cache_dir, keys),
+        confined=rights.CONFINED,
     )
 
 
@@ -81,6 +96,7 @@ def watch_unit_text(path: str) -> str:
         unit=names.mount_unit(path),
         keeper=_KEEPER,
         programs=names.LIBRARY,
+        confined=rights.CONFINED,
     )
 
 

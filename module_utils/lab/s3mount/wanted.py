@@ -122,7 +122,7 @@ def build(
     path = asked.path
     files = {
         names.UNIT_FOLDER / names.mount_unit(path): _text(
-            units.mount_unit_text(path, asked.cache_dir, timeout)
+            units.mount_unit_text(path, asked.cache_dir, timeout, asked.access.passwd_file)
         ),
         names.UNIT_FOLDER / names.watch_unit(path): _text(units.watch_unit_text(path)),
         **backend.files(asked),
