@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-.PHONY: help lab test lint unit molecule sandbox-test e2e test-slow setup sandbox-down bench-converge bench-unzip bench-s3
+.PHONY: help lab policy test lint unit molecule sandbox-test e2e test-slow setup sandbox-down bench-converge bench-unzip bench-s3
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 24
@@ -14,6 +14,10 @@ lab: ## Build the lab (or mend it) in the sandbox: no AWS account, no cost
 
 setup: ## Only install what the playbooks need, for use with an AWS account
 	@scripts/setup.sh python
+
+policy: ## Print the least that your user in AWS must be allowed (ARGS='--account … --bucket …')
+	@scripts/setup.sh python >/dev/null
+	@python scripts/policy.py $(ARGS)
 
 test: ## Run every test (sandbox slot 1; a lab of yours is left alone)
 	@scripts/setup.sh test

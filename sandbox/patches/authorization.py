@@ -130,7 +130,7 @@ def with_instance_tags(tags: Mapping[str, str]) -> Iterator[None]:
 
 def _tags(response: Any) -> dict[str, list[str]]:
     """Return the tags of the one thing that an EC2 call is for, and those that it gives."""
-    form = asked.fields(response.data)
+    form = _ec2_form(response)
     given = asked.given_tags(form)
     ids = asked.ec2_ids(form)
     if not ids and form.get("KeyName") in response.ec2_backend.key_pairs:
@@ -149,8 +149,17 @@ def _where(response: Any, service: str) -> str:
     return f"arn:aws:{service}:{response.region}:{response.current_account}"
 
 
-def _ec2_resource(response: Any) -> str:
+def _ec2_form(response: Any) -> dict[str, str]:
+    """Return the fields of a call, and with them the instance of a profile that it names."""
     form = asked.fields(response.data)
+    for association in response.ec2_backend.iam_instance_profile_associations.values():
+        if association.association_id == form.get("AssociationId"):
+            form["InstanceId"] = association.instance.id
+    return form
+
+
+def _ec2_resource(response: Any) -> str:
+    form = _ec2_form(response)
     return asked.ec2_resource(response._get_action(), form, _where(response, "ec2"))
 
 

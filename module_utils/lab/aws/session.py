@@ -8,6 +8,7 @@ from threading import Lock
 from typing import Any, Protocol
 
 from ..errors import LabError
+from . import policy
 from .environment import is_loopback
 
 SERVICES = ("sts", "ec2", "iam", "s3", "ssm", "service-quotas")
@@ -69,8 +70,10 @@ def explain(code: str, message: str, service: str, operation: str) -> str:
         )
     if code in DENIED:
         return (
-            f"These credentials may not call {what} ({code}): allow that action to the user or"
-            f" role that `aws sts get-caller-identity` names, and run again. AWS says: {message}"
+            f"These credentials may not call {what} ({code}): allow"
+            f" {' and '.join(policy.own_actions(what)) or 'it'} to the user or role that `aws sts"
+            " get-caller-identity` names (`make policy` prints all that a lab needs), and run"
+            f" again. AWS says: {message}"
         )
     if code in THROTTLED:
         return (
