@@ -70,6 +70,11 @@ old:
   returned: always
   type: str
   sample: ""
+begun:
+  description: Whether a host had been set aside already.
+  returned: always
+  type: bool
+  sample: false
 running:
   description: Whether the lab's host runs.
   returned: always
@@ -114,6 +119,7 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         "changed": bool(steps) and state != "planned",
         "steps": [step.text for step in steps],
         "old": old.id if old else "",
+        "begun": there.old is not None,
         "running": there.host is not None and there.host.state == "running",
         "lab_warnings": warnings,
         "diff": plans.diff(steps),

@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 from sandbox import preflight, process
 from sandbox.account import environment
@@ -22,12 +23,19 @@ USAGE = """The sandbox: an AWS on this machine, for the lab's playbooks and test
   reset       remove everything and start again, empty
   down        stop it and remove everything
   image 13 12 build the hosts' images
+  interrupt i-0123456789abcdef0 [120]
+              take a Spot instance's capacity back: the notice now, the stop in so many seconds
+  resume i-0123456789abcdef0
+              start an interrupted Spot instance, as AWS does when there is room again
   serve       run the server in the foreground
 """
 # What lab_image means unless it is set; the image of another release takes its minutes when
 # somebody asks for it by `image`.
 DEFAULT_RELEASE = "13"
-COMMANDS = ("up", "env", "status", "reset", "down", "image", "serve")
+COMMANDS = ("up", "env", "status", "reset", "down", "image", "interrupt", "resume", "serve")
+# How many arguments those commands take that take any.
+ARGUMENTS = {"image": range(10), "interrupt": range(1, 3), "resume": range(1, 2)}
+NOTICE_S = 120
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,22 +47,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
-    parser.add_argument("releases", nargs="*", metavar="RELEASE", help="for image: 13, 12")
+    parser.add_argument("arguments", nargs="*", metavar="ARGUMENT", help="see above")
     options = parser.parse_args(arguments)
-    if options.releases and options.command != "image":
-        parser.error(f"{options.command} takes no arguments")
+    if len(options.arguments) not in ARGUMENTS.get(options.command, range(1)):
+        parser.error(f"{options.command} takes not {len(options.arguments)} arguments; see --help")
     try:
-        _run(options.command, options.releases)
+        _run(options.command, options.arguments)
     except (SandboxError, ValueError) as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _run(command: str, releases: list[str]) -> None:
+def _run(command: str, arguments: list[str]) -> None:
     settings = Settings.from_environment()
     if command == "image":
-        _image(releases)
+        _image(arguments)
+    elif command in ("interrupt", "resume"):
+        _interrupt(settings, command, arguments)
     elif command == "up":
         _up(settings)
     elif command == "env":
@@ -108,6 +118,18 @@ def _serve(settings: Settings) -> None:
 
     preflight.check(os.environ)
     serve(settings, DockerEngine)
+
+
+def _interrupt(settings: Settings, command: str, arguments: list[str]) -> None:
+    from sandbox import interruptions  # noqa: PLC0415  it needs moto
+
+    if process.server_pid(settings) is None:
+        raise SandboxError(f"slot {settings.slot} is not running: python -m sandbox up")
+    what = interruptions.RESUME
+    if command == "interrupt":
+        seconds = float(arguments[1]) if len(arguments) > 1 else NOTICE_S
+        what = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+    interruptions.ask(settings, arguments[0], what)
 
 
 def _image(releases: list[str]) -> None:

@@ -48,6 +48,9 @@ def _metadata(instance: Any, keep: Callable[[], None]) -> Metadata:
     tree |= {f"meta-data/{k}": v for k, v in _network(instance).items()}
     tree |= {f"meta-data/{k}": v for k, v in _keys(instance).items()}
     tree |= {f"meta-data/{k}": v for k, v in _role(instance, keep).items()}
+    if interruption := getattr(instance, "interruption", None):
+        notice = {"action": "stop", "time": _iso(interruption)}
+        tree["meta-data/spot/instance-action"] = json.dumps(notice)
     if options.instance_metadata_tags == "enabled":
         tree |= {f"meta-data/tags/instance/{t['Key']}": t["Value"] for t in _tags(instance)}
     tree["dynamic/instance-identity/document"] = _identity_document(instance)

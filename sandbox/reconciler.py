@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from moto.ec2.models import ec2_backends
@@ -78,6 +79,17 @@ class Reconciler:
             if stopped:
                 self.step()
             return stopped
+
+    def follow_interruptions(self, asked: Path) -> bool:
+        """Stop the Spot instances whose time has come, start those that may; tell if any was."""
+        from sandbox import interruptions  # noqa: PLC0415  as above
+
+        with self.lock:
+            with MOTO_LOCK:
+                changed = interruptions.follow(asked, datetime.now(UTC))
+            if changed:
+                self.step()
+            return changed
 
     def reboot(self, instance_ids: list[str]) -> None:
         """Restart machines, as RebootInstances asks."""

@@ -87,7 +87,14 @@ class Running:
         while True:
             time.sleep(WATCH_EVERY_S)
             try:
-                if self.reconciler.follow_power_off() or self.reconciler.follow_schedules():
+                follow = self.reconciler
+                asked = self.state.path.parent / "interruptions"
+                followed = (
+                    follow.follow_power_off(),
+                    follow.follow_schedules(),
+                    follow.follow_interruptions(asked),
+                )
+                if any(followed):
                     self.state.save()
                 self.reconciler.step()
             except Exception:

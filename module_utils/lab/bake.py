@@ -158,7 +158,7 @@ def put_aside(root: Path, instance: str, paths: Sequence[Path], runner: Run = ru
     """Copy to the data volume, and mark it last: without the mark it is none. Raises LabError."""
     aside = root / ASIDE
     shutil.rmtree(aside, ignore_errors=True)
-    aside.parent.mkdir(mode=0o700, exist_ok=True)
+    aside.parent.mkdir(mode=0o755, exist_ok=True)
     aside.mkdir(mode=0o700)
     (aside / "disk").mkdir(mode=0o755)
     sources = [f"{root}/./{path.relative_to(root)}" for path in paths]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import bake, seen
+from . import bake, seen, spot
 from .names import PROJECT, read_tags
 from .prices import HOURS_A_MONTH
 from .session import DENIED, Aws, AwsError, side_by_side, unless
@@ -64,6 +64,7 @@ def look(aws: Aws, prices: Mapping[str, Any]) -> Found:
         "hosts and volumes": lambda: _hosts_and_disks(aws, account, prices),
         "images": lambda: _images(aws),
         "addresses": lambda: _addresses(aws, prices),
+        "Spot requests": lambda: _requests(aws),
         "security groups": lambda: _groups(aws),
         "key pairs": lambda: _key_pairs(aws),
         "buckets": lambda: _buckets(aws, account),
@@ -154,6 +155,19 @@ def _addresses(aws: Aws, prices: Mapping[str, Any]) -> Iterable[Item]:
             what = f"{raw['PublicIp']}, {'in use' if used else 'used by nothing'}"
             cost = float(prices["public_ipv4_hour"]) * HOURS_A_MONTH
             yield Item(lab, "address", raw.get("AllocationId", raw["PublicIp"]), what, cost)
+
+
+def _requests(aws: Aws) -> Iterable[Item]:
+    """List Spot requests that are not over: AWS starts or launches hosts for them."""
+    filters = [{"Name": "state", "Values": list(spot.ALIVE)}]
+    found = aws.pages(
+        "ec2", "DescribeSpotInstanceRequests", "SpotInstanceRequests", Filters=filters
+    )
+    for raw in found:
+        lab = owner(read_tags(raw.get("Tags")))
+        if lab:
+            what = f"{raw['State']}, for {raw.get('InstanceId') or 'no host'}"
+            yield Item(lab, "Spot request", raw["SpotInstanceRequestId"], what)
 
 
 def _groups(aws: Aws) -> Iterable[Item]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LabError
-from . import guard, seen
+from . import guard, seen, spot
 from .clock import MINUTE, Clock
 from .names import Names, read_tags
 from .seen import NO_ENTITY
@@ -55,6 +55,7 @@ class Things:
     images: tuple[str, ...]
     snapshots: tuple[str, ...]
     guard: Guard = field(default_factory=Guard)
+    requests: tuple[str, ...] = ()
 
 
 def look(aws: Aws, names: Names, bucket: str) -> Things:
@@ -67,6 +68,7 @@ def look(aws: Aws, names: Names, bucket: str) -> Things:
             "addresses": lambda: _ids(aws, names, "DescribeAddresses", "Addresses", "AllocationId"),
             "imaged": lambda: _imaged(aws, names),
             "guard": lambda: _guard(aws, names),
+            "requests": lambda: spot.requests(aws, names),
             "snapshots": lambda: _ids(aws, names, "DescribeSnapshots", "Snapshots", "SnapshotId"),
         }
     )
@@ -149,7 +151,8 @@ def check_bucket(wish: Wish, there: Things, own: str) -> None:
 
 def make_plan(wish: Wish, names: Names, there: Things) -> list[Step]:
     """Return the steps, in the order in which AWS lets go of things."""
-    steps = [
+    steps = [Step("cancel", f"Cancel the Spot request {i}", {"id": i}) for i in there.requests]
+    steps += [
         Step("terminate", f"Terminate {i.id} ({i.type}) with its root volume", {"instance": i})
         for i in there.instances
     ]
@@ -231,10 +234,13 @@ def kept(wish: Wish, names: Names, there: Things, spec: Spec) -> list[str]:
 
 def carry_out(aws: Aws, steps: list[Step], clock: Clock) -> None:
     """Delete, waiting where AWS must let go first. Raises LabError."""
+    for step in steps:
+        if step.do == "cancel":
+            spot.cancel(aws, [step.args["id"]])
     doomed: list[Instance] = [step.args["instance"] for step in steps if step.do == "terminate"]
     terminate(aws, doomed, clock)
     for step in steps:
-        if step.do != "terminate":
+        if step.do not in ("cancel", "terminate"):
             _let_go(partial(DELETE[step.do], aws, step.args), clock)
 
 
@@ -243,7 +249,9 @@ def terminate(aws: Aws, doomed: Sequence[Instance], clock: Clock) -> None:
     ids = [instance.id for instance in doomed]
     if not ids:
         return
-    for instance_id in ids:
+    # First, or AWS would launch another host for a persistent request.
+    spot.cancel(aws, [instance.spot_request for instance in doomed if instance.spot_request])
+    for instance_id in (instance.id for instance in doomed if not instance.spot):
         # Only now, after the name was typed, is the protection taken off.
         unless(
             GONE,

@@ -166,6 +166,8 @@ def drift(host: Instance, kind: Mapping[str, Any] | None, spec: Spec, findings: 
             f" {', '.join(known)}: choose another lab_instance_type, or make a new host by"
             " playbooks/destroy.yml (it keeps the data volume) and site.yml"
         )
+    elif host.spot:
+        pass  # spot.drift says what it keeps
     elif host.type not in spec.types and host.state in ("pending", "running"):
         findings.warnings.append(
             f"The host is stopped to change it from {host.type} to {spec.instance_type}: what runs"
@@ -179,6 +181,6 @@ def drift(host: Instance, kind: Mapping[str, Any] | None, spec: Spec, findings: 
     made_from = host.tags.get("Image", spec.image)
     if made_from != spec.image:
         findings.warnings.append(
-            f"lab_image is {spec.image}, the host was made from {made_from} and stays so: a new one"
-            " is made by playbooks/destroy.yml (it keeps the data volume) and site.yml"
+            f"lab_image is {spec.image}, the host was made from {made_from} and stays so:"
+            " playbooks/rebuild.yml makes a new one in its place"
         )

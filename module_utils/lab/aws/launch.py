@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LabError
+from . import spot
 from .clock import MINUTE
 from .lock import write_private
 from .names import write_tags
@@ -91,7 +92,9 @@ def _launch_request(work: Work, step: Step, kind: str, subnet_id: str) -> dict[s
         "TagSpecifications": [
             {"ResourceType": "instance", "Tags": write_tags(step.args["tags"])},
             *root_tags,
+            *(work.tags_for("spot-instances-request") if target.spec.spot else ()),
         ],
+        **spot.asked_for(target.spec),
     }
 
 
@@ -163,7 +166,10 @@ def start(work: Work, _step: Step) -> None:
     wait_for_state(work, host_id, "stopped", unless_stopping=True)
     full: list[str] = []
     end = work.clock.now() + TRY_SECONDS
-    for kind in work.target.spec.types:
+    host = work.host
+    # A Spot host stays of its type.
+    types = (host.type,) if host and host.spot else work.target.spec.types
+    for kind in types:
         if full and work.clock.now() >= end:
             break
         if full:
@@ -172,6 +178,8 @@ def start(work: Work, _step: Step) -> None:
         try:
             work.ec2("StartInstances", InstanceIds=[host_id])
         except AwsError as error:
+            if host and error.code in spot.NOT_NOW:
+                raise LabError(spot.waits(host, work.target.names)) from error
             if error.code not in _try_next(work, kind):
                 raise
             full.append(f"{kind} ({error.code})")

@@ -198,7 +198,9 @@ def _host(target: Target, there: Seen) -> Iterator[Step]:
         )
     else:
         yield from _mend_host(target, there, host)
-    if host is None or not there.protected:
+    # AWS protects no Spot host.
+    on_spot = host.spot if host else spec.spot
+    if not on_spot and (host is None or not there.protected):
         yield Step(
             "protect",
             f"Protect {name} from being terminated by mistake",
@@ -213,7 +215,7 @@ def _host(target: Target, there: Seen) -> Iterator[Step]:
             before=f"instance {name}: on shutdown {there.on_shutdown}",
             after=f"instance {name}: on shutdown stop",
         )
-    changing = host is not None and host.type not in spec.types
+    changing = host is not None and not host.spot and host.type not in spec.types
     if host is not None and (host.state in ("stopped", "stopping") or changing):
         was = "stopped" if changing else host.state
         yield Step(
@@ -237,13 +239,14 @@ def _mend_host(target: Target, there: Seen, host: Instance) -> Iterator[Step]:
             after="".join(f"tag {k}: {missing[k]}\n" for k in sorted(missing)),
         )
     stopped = host.state in ("stopping", "stopped")
-    if not stopped and host.type not in target.spec.types:
+    wanted = (host.type,) if host.spot else target.spec.types  # a Spot host stays of its type
+    if not stopped and host.type not in wanted:
         yield Step(
             "stop_host",
             f"Stop {host.id} to change its type",
             before=f"instance {name}: {host.state}",
         )
-    if host.type not in ((target.spec.instance_type,) if stopped else target.spec.types):
+    if host.type not in (wanted[:1] if stopped else wanted):
         yield Step(
             "change_type",
             f"Change {host.id} from {host.type} to {target.spec.instance_type}",

@@ -57,7 +57,8 @@ def _stands(wanted: guard.Wanted, host: Instance | None, there: Seen, kind: str)
     """Whether a schedule is right for the host as it is; one to be started needs another."""
     if host is None:
         return False
-    to_start = host.state in ("stopping", "stopped") or host.type not in wanted.spec.types
+    changes = not host.spot and host.type not in wanted.spec.types
+    to_start = host.state in ("stopping", "stopped") or changes
     if kind == "max" and to_start:
         return False
     want = wanted.schedule(kind, host.id, host.launched)

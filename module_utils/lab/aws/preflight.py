@@ -22,6 +22,7 @@ from . import (
     retire,
     seen,
     spent,
+    spot,
 )
 from .findings import Findings
 from .image import Image
@@ -93,7 +94,7 @@ def check(
             "image": lambda: image.look(aws, spec, inputs.images),
             "bill": lambda: spent.bill(aws, spec.name, _now()) if spec.cost_explorer else "",
             "guard": lambda: guard.look(aws, names, account),
-            "quota": lambda: quota.look(aws, spec.instance_type),
+            "quota": lambda: quota.look(aws, spec.instance_type, spec.spot),
             "prices": lambda: current(aws, inputs.prices, spec.region, spec.types),
         }
     )
@@ -118,6 +119,7 @@ def check(
         image.fit(found["type"], found["image"], spec, findings)
     else:
         image.drift(host, found["type"], spec, findings)
+        spot.drift(host, spec, findings)
     made_of = found["image"].architecture if isinstance(found["image"], Image) else ""
     image.others(found["others"], host.architecture if host else made_of, spec, findings)
     findings.stop()
@@ -203,6 +205,8 @@ def summary(target: Target, there: Seen) -> dict[str, Any]:
     """Return what the playbooks tell the user and hand to the next steps."""
     host, data = there.host(target.names), there.data()
     cost = cost_of(target, host)
+    # Spot's prices change by the hour; they are never above those on demand.
+    most = "at most " if (host.spot if host else target.spec.spot) else ""
     wanted = guard.Wanted(target.spec, target.names, target.account)
     so_far = spent.this_month(
         runs(target, there), there.volumes, float(target.table["gp3_gb_month"]), _now()
@@ -224,7 +228,8 @@ def summary(target: Target, there: Seen) -> dict[str, Any]:
         "data_volume": data.id if data else "",
         "price_hour": cost.hour,
         "price_stopped_month": round(cost.stopped_month, 2),
-        "price_text": f"{cost.running} while running, {cost.stopped} while stopped ({cost.note})",
+        "price_text": f"{most}{cost.running} while running, {cost.stopped} while stopped"
+        f" ({cost.note})",
         "spent_month": round(so_far.dollars, 2),
         "spent_text": f"{so_far.text}; {target.bill}" if target.bill else so_far.text,
         "guard": list(guard.says(wanted, there.guard)),

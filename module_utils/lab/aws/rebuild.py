@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import LabError
-from . import destroy, power, seen
+from . import destroy, power, seen, spot
 from .clock import MINUTE, Clock
 from .names import Names, write_tags
 from .session import Aws, side_by_side, unless
@@ -77,6 +77,11 @@ def begin(names: Names, there: Pair) -> list[Step]:
             f"The lab {names.lab} has no data volume, so a rebuild would keep nothing: run"
             f" `ansible-playbook site.yml -e lab_name={names.lab}` first, which makes one"
         )
+    if spot.interrupted(host):
+        # AWS would start it at any time; without its request it cannot be kept.
+        text = f"Cancel the Spot request of {host.id}: AWS deletes it with its system disk"
+        cancel = Step("cancel", text, {"instance": host}, before=f"{host.id}: interrupted")
+        return [*_let_go(host, data), cancel]
     return [*_let_go(host, data), _named(host, names.old, f"Set {host.id} aside as {names.old}")]
 
 
@@ -158,6 +163,13 @@ def _name(aws: Aws, step: Step, _clock: Clock) -> None:
     aws.call("ec2", "CreateTags", Resources=[step.args["id"]], Tags=tags)
 
 
+def _cancel(aws: Aws, step: Step, clock: Clock) -> None:
+    host: Instance = step.args["instance"]
+    spot.cancel(aws, [host.spot_request])
+    gone = f"{host.id} terminated"
+    clock.until(lambda: not seen.not_terminated(aws, [host.id]), 10 * MINUTE, gone)
+
+
 def _terminate(aws: Aws, step: Step, clock: Clock) -> None:
     destroy.terminate(aws, [step.args["instance"]], clock)
 
@@ -166,6 +178,7 @@ DO: Mapping[str, Callable[[Aws, Step, Clock], None]] = {
     "stop": _stop,
     "detach": _detach,
     "name": _name,
+    "cancel": _cancel,
     "terminate": _terminate,
 }
 PLANS: Mapping[str, Callable[[Names, Pair], list[Step]]] = {

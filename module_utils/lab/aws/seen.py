@@ -109,8 +109,10 @@ def read_instance(raw: Mapping[str, Any]) -> Instance:
         hop_limit=int(metadata.get("HttpPutResponseHopLimit", 0)),
         root_volume=disks.get(raw.get("RootDeviceName", ""), ""),
         spot=raw.get("InstanceLifecycle") == "spot",
+        spot_request=raw.get("SpotInstanceRequestId") or "",
         architecture=raw.get("Architecture") or "",
         stopped_because=raw.get("StateTransitionReason") or "",
+        stop_code=raw.get("StateReason", {}).get("Code") or "",
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from . import bake, seen
+from . import bake, seen, spot
 from .bake import Bake
 from .names import PROJECT
 from .prices import Held, price
@@ -142,6 +142,7 @@ def _host(instance: Instance, found: Found, rates: Rates) -> Line:
         volumes=tuple(v.id for v in disks),
         bucket=instance.tags.get("Bucket", ""),
         advice=(
+            *spot.advice(instance, lab),
             *advice(instance, rates.retire_days, cost.stopped, lab, rates.now),
             *(_bakes(lab, found, rates) if first else ()),
         ),

@@ -30,7 +30,9 @@ class Instance:
     hop_limit: int = 0
     root_volume: str = ""
     spot: bool = False
+    spot_request: str = ""
     stopped_because: str = ""
+    stop_code: str = ""
     architecture: str = ""
 
 

@@ -59,6 +59,8 @@ class Spec:
     retire_days: int = 0
     cost_explorer: bool = False
     use_bake: bool = True
+    spot: bool = False
+    access: str = "tunnel"
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -255,12 +257,14 @@ def check(raw: Mapping[str, Any], images: Mapping[str, Any]) -> Spec:
         "retire_days": take("retire_days", _whole(0, 3650, 30)),
         "cost_explorer": take("cost_explorer", _switch),
         "use_bake": take("use_bake", _switch),
+        "spot": take("spot", _switch),
     }  # fmt: skip
     if fields["monthly_budget"] and not fields["budget_email"]:
         problems.append(
             f"lab_monthly_budget is {fields['monthly_budget']}, but nobody is to be told: set"
             f" lab_budget_email in {WHERE} or run again with -e lab_budget_email=me@example.org"
         )
+    problems += _everyone(fields["access"], fields["allowed_cidrs"] or ())
     if (
         fields["zone"]
         and fields["region"]

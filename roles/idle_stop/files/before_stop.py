@@ -20,6 +20,8 @@ from pathlib import Path
 CONFIG = Path("/etc/lab/idle_stop.json")
 HOOKS = Path("/etc/lab/before-stop.d")
 GRACE_SECONDS = 2
+# Beside the state file: the hooks have run already, when AWS told that it takes the host back.
+RAN = "hooks_ran"
 MOUNTERS = ("s3fs", "rclone", "mount-s3")
 
 
@@ -116,7 +118,10 @@ def main() -> int:
     elif sys.argv[1:] == ["--unmount"]:
         return 0 if unmount(stopped, half) else 1
     else:
-        hooks(HOOKS, time.monotonic() + half)
+        if (stopped.parent / RAN).exists():
+            say("the hooks have run when AWS gave notice")
+        else:
+            hooks(HOOKS, time.monotonic() + half)
         os.sync()
     return 0
 

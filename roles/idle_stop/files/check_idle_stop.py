@@ -58,6 +58,10 @@ def main() -> None:
     guard = state_of(config["before_stop_unit"])
     status = "ok" if guard == ("active", "enabled") else "failed"
     say("hooks run before a stop", status, f"{config['before_stop_unit']}: {', '.join(guard)}")
+    if config["spot"]:
+        watch = state_of("lab-spot-notice.service")
+        status = "ok" if watch == ("active", "enabled") else "failed"
+        say("AWS's notice is watched for", status, f"lab-spot-notice.service: {', '.join(watch)}")
     record = recent(Path(config["state_file"]), 3 * config["period_seconds"])
     if record is None:
         say("idle decision is recent", "failed", "see: journalctl -u lab-idle-stop.service")

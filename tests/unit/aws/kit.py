@@ -47,6 +47,7 @@ WISH: dict[str, Any] = {
     "retire_days": 30,
     "cost_explorer": False,
     "use_bake": True,
+    "spot": False,
 }
 
 

@@ -225,6 +225,41 @@ def launch_template_is_honoured(served: Served) -> bool:
 
 
 @probe
+def spot_request_is_as_asked(served: Served) -> bool:
+    options = {"SpotInstanceType": "persistent", "InstanceInterruptionBehavior": "stop"}
+    tags = [{"Key": "Lab", "Value": uuid.uuid4().hex}]
+    run(
+        served,
+        InstanceMarketOptions={"MarketType": "spot", "SpotOptions": options},
+        TagSpecifications=[{"ResourceType": "spot-instances-request", "Tags": tags}],
+    )
+    filters = [{"Name": "tag:Lab", "Values": [tags[0]["Value"]]}]
+    found = served.client("ec2").describe_spot_instance_requests(Filters=filters)
+    return [
+        {name: request[name] for name in ("InstanceInterruptionBehavior", "Type")}
+        for request in found["SpotInstanceRequests"]
+    ] == [{"InstanceInterruptionBehavior": "stop", "Type": "persistent"}]
+
+
+@probe
+def spot_instance_is_neither_protected_nor_changed(served: Served) -> bool:
+    given = {
+        "InstanceId": run(served, InstanceMarketOptions={"MarketType": "spot"})[0]["InstanceId"]
+    }
+    modify = served.client("ec2").modify_instance_attribute
+    return refused(
+        "UnsupportedOperation", modify, DisableApiTermination={"Value": True}, **given
+    ) and refused("UnsupportedOperation", modify, InstanceType={"Value": "t3.large"}, **given)
+
+
+@probe
+def one_time_spot_instance_is_not_stopped(served: Served) -> bool:
+    instance = run(served, InstanceMarketOptions={"MarketType": "spot"})[0]["InstanceId"]
+    stop = served.client("ec2").stop_instances
+    return refused("UnsupportedOperation", stop, InstanceIds=[instance])
+
+
+@probe
 def spot_instance_has_a_request(served: Served) -> bool:
     instance = run(served, InstanceMarketOptions={"MarketType": "spot"})[0]
     requests_found = served.client("ec2").describe_spot_instance_requests()
