@@ -268,7 +268,6 @@ def check(raw: Mapping[str, Any], images: Mapping[str, Any]) -> Spec:
     if (
         fields["zone"]
         and fields["region"]
-    problems += _everyone(fields["access"], fields["allowed_cidrs"] or ())
         and not str(fields["zone"]).startswith(str(fields["region"]))
     ):
         problems.append(
