@@ -11,6 +11,8 @@ short_description: See a lab from outside and write its report
 description:
   - Connects to the host's public address on ports that should be open and on ports that should
     not, and looks in the bucket for the file that M(lab_verify) wrote through the mount.
+  - Compares what the security groups let in with what the host's own firewall does, as
+    M(lab_verify) has found it, and looks whether TLS is answered by the certificate that is known.
   - Writes everything into one JSON file and returns it as the lines of a table.
   - Runs on the controller, with boto3 and the AWS settings of the environment.
   - The report is a record of this run, not a state to be kept, so it never counts as a change.
@@ -33,6 +35,17 @@ options:
     type: list
     elements: int
     default: []
+  security_groups:
+    description: The ids of the host's security groups, to compare with its own firewall.
+    type: list
+    elements: str
+    default: []
+  tls_port:
+    description: A TCP port that must answer by TLS; none if not given.
+    type: int
+  certificate:
+    description: The file here with the certificate that O(tls_port) must show.
+    type: path
   bucket:
     description: The bucket to look into.
     type: str
@@ -94,10 +107,12 @@ import datetime
 import hashlib
 import json
 import socket
+import ssl
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.lab import openings
 from ansible.module_utils.lab.checks import Result, table
 
 try:
@@ -126,6 +141,45 @@ def see_port(address: str, port: int, wanted: bool, timeout: float) -> Result:
     return Result(check, "ok" if answered == wanted else "failed", f"{address}: {seen}")
 
 
+def see_certificate(address: str, port: int, known: Path, timeout: float) -> Result:
+    """Shake hands, and compare the certificate with the one that was written down here."""
+    check = f"port {port} shows the lab's certificate"
+    try:
+        wanted = ssl.PEM_cert_to_DER_cert(known.read_text().partition("\n")[2])
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE  # compared below, byte by byte
+        with (
+            socket.create_connection((address, port), timeout) as plain,
+            context.wrap_socket(plain) as tls,
+        ):
+            shown = tls.getpeercert(binary_form=True) or b""
+    except (OSError, ValueError) as error:
+        return Result(check, "failed", f"{address}: {error}")
+    digest = hashlib.sha256(shown).hexdigest().upper()
+    pairs = ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
+    same = shown == wanted
+    return Result(
+        check, "ok" if same else "failed", f"{'' if same else 'another: '}SHA-256 {pairs}"
+    )
+
+
+def see_agreement(client: Any, groups: list[str], results: list[dict[str, str]]) -> Result:
+    """Compare the security groups with the host's firewall."""
+    check = "security group and host firewall let in the same"
+    said = [result["detail"] for result in results if result["check"] == "firewall lets in"]
+    if not said:
+        return Result(check, "failed", "the host has not said what its firewall lets in")
+    try:
+        found = client.describe_security_groups(GroupIds=groups)["SecurityGroups"]
+    except (BotoCoreError, ClientError) as error:
+        return Result(check, "failed", str(error))
+    group = openings.of_group(p for one in found for p in one["IpPermissions"])
+    differing = openings.differences(group, openings.of_host(said[0]))
+    shown = "; ".join(differing) or ", ".join(sorted(map(str, group))) or "nothing"
+    return Result(check, "failed" if differing else "ok", shown)
+
+
 def see_object(client: Any, bucket: str, probe: dict[str, str]) -> Result:
     """Look for the file written through the mount in the bucket, and delete it."""
     check = "the file written on the host is in the bucket"
@@ -148,6 +202,14 @@ def look(params: dict[str, Any]) -> list[Result]:
         for wanted, ports in ((True, params["open_ports"]), (False, params["closed_ports"]))
         for port in ports
     ]
+    if params["tls_port"]:
+        known = Path(params["certificate"] or "")
+        results.append(
+            see_certificate(params["address"], params["tls_port"], known, params["timeout"])
+        )
+    if params["security_groups"]:
+        client = boto3.client("ec2", region_name=params["region"] or None)
+        results.append(see_agreement(client, params["security_groups"], params["results"]))
     if params["bucket"]:
         client = boto3.client("s3", region_name=params["region"] or None)
         results.append(see_object(client, params["bucket"], params["probe"]))
@@ -176,6 +238,9 @@ def main() -> None:
             "address": {"type": "str", "required": True},
             "open_ports": {"type": "list", "elements": "int", "default": []},
             "closed_ports": {"type": "list", "elements": "int", "default": []},
+            "security_groups": {"type": "list", "elements": "str", "default": []},
+            "tls_port": {"type": "int"},
+            "certificate": {"type": "path"},
             "bucket": {"type": "str"},
             "region": {"type": "str"},
             "probe": {"type": "dict", "default": {}},
@@ -187,7 +252,7 @@ def main() -> None:
     )
     if module.check_mode:
         module.exit_json(changed=False, table=[], failures=[])
-    if module.params["bucket"] and not HAS_BOTO3:
+    if (module.params["bucket"] or module.params["security_groups"]) and not HAS_BOTO3:
         module.fail_json(msg="boto3 is missing on the controller: run scripts/setup.sh python")
     rows = [("host", Result(**given)) for given in module.params["results"]]
     rows += [("outside", result) for result in look(module.params)]

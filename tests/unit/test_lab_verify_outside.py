@@ -5,6 +5,8 @@ import hashlib
 import importlib.util
 import io
 import socket
+import ssl
+import subprocess
 import threading
 from pathlib import Path
 from types import ModuleType
@@ -87,3 +89,58 @@ def test_the_file_is_found_compared_and_deleted() -> None:
     assert outside.see_object(Bucket(".lab-verify/1", b"y"), "b", probe).status == "failed"
     assert outside.see_object(Bucket("other", b"x"), "b", probe).status == "failed"
     assert outside.see_object(Bucket("other", b"x"), "b", {}).status == "failed"
+
+
+class Groups:
+    """As much of an EC2 client as the module uses: one security group."""
+
+    def __init__(self, *permissions: dict[str, Any]) -> None:
+        self.permissions = permissions
+
+    def describe_security_groups(self, GroupIds: list[str]) -> dict[str, Any]:  # noqa: N803
+        if GroupIds != ["sg-0a"]:
+            raise ClientError({"Error": {"Code": "InvalidGroup.NotFound"}}, "Describe")
+        return {"SecurityGroups": [{"IpPermissions": list(self.permissions)}]}
+
+
+SSH = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "192.0.2.1/32"}]}
+
+
+def test_the_security_group_is_compared_with_what_the_host_says() -> None:
+    said = [{"check": "firewall lets in", "status": "ok", "detail": "tcp 22 0.0.0.0/0"}]
+    assert outside.see_agreement(Groups(SSH), ["sg-0a"], said).status == "ok"
+    assert outside.see_agreement(Groups(), ["sg-0a"], said).status == "failed"
+    assert outside.see_agreement(Groups(SSH), ["sg-0b"], said).status == "failed"
+    assert outside.see_agreement(Groups(SSH), ["sg-0a"], []).status == "failed"
+
+
+def test_only_the_certificate_that_is_known_will_do(tmp_path: Path) -> None:
+    made = {name: make_certificate(tmp_path / name) for name in ("known", "other")}
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*made["known"])
+    server = context.wrap_socket(socket.create_server(("127.0.0.1", 0)), server_side=True)
+
+    def serve() -> None:
+        for _ in made:
+            with contextlib.suppress(OSError):
+                server.accept()[0].close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    for name, status in (("known", "ok"), ("other", "failed")):
+        written = tmp_path / f"{name}.crt"
+        written.write_text("SHA-256 AB\n" + made[name][0].read_text())
+        port = server.getsockname()[1]
+        assert outside.see_certificate("127.0.0.1", port, written, 5).status == status
+    assert outside.see_certificate("127.0.0.1", port, tmp_path / "none", 5).status == "failed"
+    server.close()
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    folder.mkdir()
+    made = (folder / "crt", folder / "key")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-out", made[0], "-keyout",
+         made[1], "-subj", "/CN=lab"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return made
