@@ -5,7 +5,10 @@ from __future__ import annotations
 import getpass
 import json
 import socket
+import ssl
+import subprocess
 import threading
+import urllib.error
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -70,6 +73,38 @@ def test_jupyter_is_asked_without_that_counting(
     assert asked == ["/api/kernels?no_track_activity=1", "/api/terminals?no_track_activity=1"]
 
 
+def test_jupyter_is_asked_by_tls_and_only_the_one_that_is_known(
+    token: Path, tmp_path: Path
+) -> None:
+    known, other = certificate(tmp_path / "known"), certificate(tmp_path / "other")
+    handler = type("Handler", (FakeJupyter,), {"asked": []})
+    server = HTTPServer(("127.0.0.1", 0), handler)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(known)
+    server.socket = tls.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"https://127.0.0.1:{server.server_port}"
+    assert collect.jupyter(url, token, str(known)).state == "active"
+    with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
+        collect.jupyter(url, token, str(other))
+    server.shutdown()
+    server.server_close()
+
+
+def certificate(folder: Path) -> Path:
+    """A key and a certificate for 127.0.0.1 in one file, as role jupyter has openssl make it."""
+    folder.mkdir()
+    made = [folder / "key", folder / "crt"]
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", made[0], "-out",
+         made[1], "-subj", "/CN=lab", "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    both = folder / "both"
+    both.write_text("".join(path.read_text() for path in made))
+    return both
+
+
 def test_a_refused_token_is_not_idle(jupyter: tuple[str, list[str]], token: Path) -> None:
     token.write_text("wrong")
     with pytest.raises(ValueError, match=r"answers 403 to the token of .*/token$"):
@@ -98,6 +133,7 @@ def settings_file(tmp_path: Path, **over: Any) -> Path:
         "ssh_ports": [1],
         "jupyter_url": nobody(),
         "jupyter_token_file": str(tmp_path / "none"),
+        "jupyter_certificate": "",
         "state_file": str(tmp_path / "run/state.json"),
         "poweroff_command": ["touch", str(tmp_path / "off")],
     } | over

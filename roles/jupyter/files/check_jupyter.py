@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.cookiejar
 import importlib.metadata
 import json
 import re
+import socket
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -23,6 +26,7 @@ SECONDS = 10
 # A server that was restarted a moment ago is still loading its extensions.
 PATIENCE_SECONDS = 60
 LISTENING = "0A"
+ANYWHERE = "00000000"
 LOOPBACK = ("0100007F", "00000000000000000000000001000000")
 OK = 200
 REFUSED = (401, 403)
@@ -30,10 +34,22 @@ REFUSED = (401, 403)
 Result = tuple[bool, str]
 
 
-def opener(jar: http.cookiejar.CookieJar | None = None) -> urllib.request.OpenerDirector:
-    """Make a client without proxies that keeps cookies in ``jar``, as a browser would."""
-    cookies = urllib.request.HTTPCookieProcessor(jar)
-    return urllib.request.build_opener(urllib.request.ProxyHandler({}), cookies)
+def opener(
+    settings: dict[str, Any], jar: http.cookiejar.CookieJar | None = None
+) -> urllib.request.OpenerDirector:
+    """Make a client without proxies that keeps cookies in ``jar``, and trusts our certificate."""
+    handlers: list[urllib.request.BaseHandler] = [
+        urllib.request.ProxyHandler({}),
+        urllib.request.HTTPCookieProcessor(jar),
+    ]
+    if settings["certificate"]:
+        handlers.append(urllib.request.HTTPSHandler(context=trusting(settings)))
+    return urllib.request.build_opener(*handlers)
+
+
+def trusting(settings: dict[str, Any]) -> ssl.SSLContext:
+    """Trust the server's own certificate and no other."""
+    return ssl.create_default_context(cafile=settings["certificate"])
 
 
 def ask(
@@ -54,7 +70,7 @@ def answers(settings: dict[str, Any]) -> Result:
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            code, body = ask(settings["url"] + "/api", opener())
+            code, body = ask(settings["url"] + "/api", opener(settings))
             break
         except OSError as error:
             if time.monotonic() >= until:
@@ -90,7 +106,7 @@ def numbers(version: str) -> tuple[int, ...]:
 def refuses_password(settings: dict[str, Any]) -> Result:
     """Log in as a browser does, with a password that is not the right one."""
     jar = http.cookiejar.CookieJar()
-    client = opener(jar)
+    client = opener(settings, jar)
     ask(settings["url"] + "/login", client)
     xsrf = next((cookie.value or "" for cookie in jar if cookie.name == "_xsrf"), "")
     form = urllib.parse.urlencode({"password": "not the password", "_xsrf": xsrf})
@@ -100,7 +116,9 @@ def refuses_password(settings: dict[str, Any]) -> Result:
 
 def refuses_strangers(settings: dict[str, Any]) -> Result:
     """Ask for kernels and status without any right to."""
-    codes = [ask(settings["url"] + path, opener())[0] for path in ("/api/kernels", "/api/status")]
+    codes = [
+        ask(settings["url"] + path, opener(settings))[0] for path in ("/api/kernels", "/api/status")
+    ]
     return all(code in REFUSED for code in codes), ", ".join(map(str, codes))
 
 
@@ -108,7 +126,7 @@ def knows_watcher(settings: dict[str, Any]) -> Result:
     """Ask for the kernels as the idle watcher does."""
     token = Path(settings["token_file"]).read_text().strip()
     url = settings["url"] + "/api/kernels?no_track_activity=1"
-    code, body = ask(url, opener(), token=token)
+    code, body = ask(url, opener(settings), token=token)
     count = len(json.loads(body)) if code == OK else 0
     return code == OK, f"{code}, {count} kernels"
 
@@ -117,7 +135,7 @@ def has_kernels(settings: dict[str, Any]) -> Result:
     """See the kernel of each environment among those on offer, the lab's own first."""
     token = Path(settings["token_file"]).read_text().strip()
     code, body = ask(
-        settings["url"] + "/api/kernelspecs?no_track_activity=1", opener(), token=token
+        settings["url"] + "/api/kernelspecs?no_track_activity=1", opener(settings), token=token
     )
     names = sorted(json.loads(body).get("kernelspecs", {})) if code == OK else []
     environments = json.loads(PYTORCH.read_text()) if PYTORCH.exists() else {}
@@ -131,14 +149,14 @@ def has_extensions(settings: dict[str, Any]) -> Result:
     """Ask what shows memory and processor, and what speaks with git, as the browser does."""
     token = Path(settings["token_file"]).read_text().strip()
     codes = {
-        path: ask(settings["url"] + path, opener(), token=token)[0]
+        path: ask(settings["url"] + path, opener(settings), token=token)[0]
         for path in ("/api/metrics/v1", "/git/settings", "/api/terminals")
     }
     return set(codes.values()) == {OK}, ", ".join(f"{path} {codes[path]}" for path in codes)
 
 
-def loopback_only(settings: dict[str, Any]) -> Result:
-    """Find every listener at the port in the kernel's own tables."""
+def listens(settings: dict[str, Any]) -> Result:
+    """Find every listener at the port in the kernel's own tables: on loopback, unless by TLS."""
     found = []
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         path = Path(table)
@@ -147,10 +165,24 @@ def loopback_only(settings: dict[str, Any]) -> Result:
             address, _, port = fields[1].partition(":")
             if fields[3] == LISTENING and int(port, 16) == settings["port"]:
                 found.append(address)
+    if settings["certificate"] and found == [ANYWHERE]:
+        return encrypted(settings)
     open_ones = [address for address in found if address not in LOOPBACK]
     if open_ones:
         return False, f"also at {', '.join(open_ones)} (as in /proc/net/tcp)"
     return bool(found), f"port {settings['port']} at 127.0.0.1" if found else "nothing listens"
+
+
+def encrypted(settings: dict[str, Any]) -> Result:
+    """Shake hands, trusting the certificate on the data volume; name it as the recap does."""
+    place = ("127.0.0.1", settings["port"])
+    with (
+        socket.create_connection(place, SECONDS) as plain,
+        trusting(settings).wrap_socket(plain, server_hostname=place[0]) as tls,
+    ):
+        shown = hashlib.sha256(tls.getpeercert(binary_form=True) or b"").hexdigest().upper()
+        pairs = ":".join(shown[i : i + 2] for i in range(0, len(shown), 2))
+        return True, f"port {place[1]} at all addresses, by {tls.version()}, SHA-256 {pairs}"
 
 
 def service_enabled(settings: dict[str, Any]) -> Result:
@@ -183,7 +215,7 @@ CHECKS: dict[str, Callable[[dict[str, Any]], Result]] = {
     "jupyter offers a kernel for each environment": has_kernels,
     "jupyter shows resources, git and terminals": has_extensions,
     "jupyter has no known holes": has_no_known_holes,
-    "jupyter listens on the loopback address only": loopback_only,
+    "jupyter listens on the loopback address, or by TLS": listens,
     "jupyter keeps its secrets": secrets_kept,
 }
 

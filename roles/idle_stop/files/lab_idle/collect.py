@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import stat
 import subprocess
 import time
@@ -53,7 +54,14 @@ def _sources(config: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Signal]
     yield "ssh", lambda: signals.ssh_signal(_tcp_tables(), config["ssh_ports"])
     yield "console", lambda: signals.console_signal(_output(["who"]))
     yield "tmux", lambda: signals.tmux_signal(processes())
-    yield "jupyter", lambda: jupyter(config["jupyter_url"], Path(config["jupyter_token_file"]))
+    yield (
+        "jupyter",
+        lambda: jupyter(
+            config["jupyter_url"],
+            Path(config["jupyter_token_file"]),
+            config["jupyter_certificate"],
+        ),
+    )
     yield "terminals", lambda: signals.terminals_signal(processes())
     yield "packages", lambda: signals.packages_signal(processes())
     yield "ansible", lambda: signals.ansible_signal(commands())
@@ -204,12 +212,15 @@ def _vendor(device: Path) -> str:
         return ""
 
 
-def jupyter(url: str, token_file: Path) -> Signal:
-    """Kernels and terminals of the Jupyter server, asked so that asking is no activity."""
+def jupyter(url: str, token_file: Path, certificate: str = "") -> Signal:
+    """Kernels and terminals of the Jupyter server, asked so that asking is no activity.
+
+    ``certificate`` is the file of the one to trust, where the URL is one of TLS.
+    """
     token = token_file.read_text().strip() if token_file.exists() else ""
     try:
-        kernels = _ask(url, "/api/kernels", token)
-        terminals = _ask(url, "/api/terminals", token)
+        kernels = _ask(url, "/api/kernels", token, certificate)
+        terminals = _ask(url, "/api/terminals", token, certificate)
     except urllib.error.HTTPError as error:
         raise ValueError(f"{url} answers {error.code} to the token of {token_file}") from error
     except urllib.error.URLError as error:
@@ -219,12 +230,16 @@ def jupyter(url: str, token_file: Path) -> Signal:
     return signals.jupyter_signal(kernels, terminals)
 
 
-def _ask(url: str, path: str, token: str) -> list[dict[str, str]]:
+def _ask(url: str, path: str, token: str, certificate: str) -> list[dict[str, str]]:
     request = urllib.request.Request(  # noqa: S310  (the URL is the role's own setting)
         f"{url}{path}?no_track_activity=1", headers={"Authorization": f"token {token}"}
     )
     # No proxy of the environment may stand between this host and itself.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if certificate:
+        context = ssl.create_default_context(cafile=certificate)
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    opener = urllib.request.build_opener(*handlers)
     with opener.open(request, timeout=JUPYTER_SECONDS) as answer:
         listed = json.loads(answer.read())
     if not isinstance(listed, list):
