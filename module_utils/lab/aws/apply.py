@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import LabError
-from . import apply_guard, keys, power, seen
+from . import apply_guard, keys, power, safe, seen
 from .clock import MINUTE
 from .launch import launch, start, wait_for_state
 from .lock import write_private
 from .names import DATA_DEVICE, POLICY, write_tags
-from .plan import HOP_LIMIT, TRUST, Step
+from .plan import HOP_LIMIT, Step
 from .session import AwsError, unless
 from .things import Rule, Volume
 from .work import Work
@@ -132,6 +132,20 @@ def _block_bucket(work: Work, _step: Step) -> None:
     )
 
 
+def _limit_bucket(work: Work, step: Step) -> None:
+    policy = json.dumps(step.args["policy"])
+    work.aws.call("s3", "PutBucketPolicy", Bucket=work.target.bucket, Policy=policy)
+
+
+def _trust_role(work: Work, _step: Step) -> None:
+    work.aws.call(
+        "iam",
+        "UpdateAssumeRolePolicy",
+        RoleName=work.target.names.role,
+        PolicyDocument=json.dumps(safe.trust(work.target.account)),
+    )
+
+
 def _create_role(work: Work, _step: Step) -> None:
     unless(
         EXISTS,
@@ -139,7 +153,7 @@ def _create_role(work: Work, _step: Step) -> None:
             "iam",
             "CreateRole",
             RoleName=work.target.names.role,
-            AssumeRolePolicyDocument=json.dumps(TRUST),
+            AssumeRolePolicyDocument=json.dumps(safe.trust(work.target.account)),
             Description=f"GPU lab {work.target.names.lab}: its bucket and nothing else",
             Tags=write_tags(work.target.names.tags()),
         ),
@@ -326,6 +340,8 @@ STEPS: Mapping[str, Callable[[Work, Step], None]] = {
     "tag_bucket": _tag_bucket,
     "encrypt_bucket": _encrypt_bucket,
     "block_bucket": _block_bucket,
+    "limit_bucket": _limit_bucket,
+    "trust_role": _trust_role,
     "create_role": _create_role,
     "put_policy": _put_policy,
     "create_profile": _create_profile,

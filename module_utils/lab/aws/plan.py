@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from . import keys, plan_guard
+from . import guard, keys, plan_guard, safe
 from .names import POLICY
 from .preflight import Target
 from .steps import Step
@@ -21,16 +21,6 @@ OBJECT_ACTIONS = (
     "s3:ListMultipartUploadParts",
     "s3:PutObject",
 )
-TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Principal": {"Service": "ec2.amazonaws.com"},
-            "Action": "sts:AssumeRole",
-        }
-    ],
-}
 
 
 def policy(bucket: str, prefix: str = "") -> dict[str, Any]:
@@ -140,12 +130,28 @@ def _bucket(target: Target, there: Seen) -> Iterator[Step]:
             f"Block public access to bucket {name}",
             after=f"bucket {name}: no public access",
         )
+    statement = safe.tls_only(name, guard.partition(target.spec.region))
+    wanted = safe.with_tls_only(bucket.policy if bucket else None, statement)
+    if bucket is None or bucket.policy != wanted:
+        yield Step(
+            "limit_bucket",
+            f"Let nothing into bucket {name} but by TLS",
+            {"policy": wanted},
+            after=f"bucket {name}: by TLS only",
+        )
 
 
 def _role(target: Target, there: Seen) -> Iterator[Step]:
     name = target.names.role
     if there.role is None:
         yield Step("create_role", f"Create role {name}", after=f"role {name}")
+    elif there.role.trust != safe.trust(target.account):
+        yield Step(
+            "trust_role",
+            f"Let only EC2 in this account take role {name}",
+            before=f"role {name}: another trust policy",
+            after=f"role {name}: only EC2 in this account takes it",
+        )
     wanted = policy(target.bucket)
     if there.role is None or there.role.policy != wanted:
         changed = there.role is not None and there.role.policy is not None
@@ -305,7 +311,7 @@ def _data(target: Target, there: Seen) -> Iterator[Step]:
         )
 
 
-__all__ = ["HOP_LIMIT", "TRUST", "Step", "diff", "make_plan", "policy", "wanted_rules"]
+__all__ = ["HOP_LIMIT", "Step", "diff", "make_plan", "policy", "wanted_rules"]
 
 
 def diff(steps: list[Step]) -> dict[str, str]:

@@ -91,9 +91,11 @@ ROLES = (
     "iam:DeleteInstanceProfile", "iam:DeleteRole", "iam:DeleteRolePolicy", "iam:DetachRolePolicy",
     "iam:GetInstanceProfile", "iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies",
     "iam:ListRolePolicies", "iam:PutRolePolicy", "iam:RemoveRoleFromInstanceProfile",
+    "iam:UpdateAssumeRolePolicy",
 )  # fmt: skip
 BUCKET = (
-    "s3:CreateBucket", "s3:DeleteBucket", "s3:GetBucketEncryption", "s3:GetBucketTagging",
+    "s3:CreateBucket", "s3:DeleteBucket", "s3:GetBucketEncryption", "s3:GetBucketPolicy",
+    "s3:GetBucketTagging", "s3:PutBucketPolicy",
     "s3:GetPublicAccessBlock", "s3:HeadBucket", "s3:ListMultipartUploads", "s3:ListObjectVersions",
     "s3:PutBucketEncryption", "s3:PutBucketTagging", "s3:PutPublicAccessBlock",
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -230,6 +231,7 @@ def look_at_role(aws: Aws, name: str, policy_name: str = POLICY) -> Role | None:
         name=name,
         tags=read_tags(found["Role"].get("Tags")),
         policy=policy["PolicyDocument"] if policy else None,
+        trust=found["Role"].get("AssumeRolePolicyDocument"),
     )
 
 
@@ -268,6 +270,9 @@ def look_at_bucket(aws: Aws, name: str, details: bool) -> Bucket | None:
                 {"ServerSideEncryptionConfigurationNotFoundError"},
                 lambda: aws.call("s3", "GetBucketEncryption", Bucket=name),
             ),
+            "policy": lambda: unless(
+                {"NoSuchBucketPolicy"}, lambda: aws.call("s3", "GetBucketPolicy", Bucket=name)
+            ),
             "block": lambda: unless(
                 {"NoSuchPublicAccessBlockConfiguration"},
                 lambda: aws.call("s3", "GetPublicAccessBlock", Bucket=name),
@@ -281,6 +286,7 @@ def look_at_bucket(aws: Aws, name: str, details: bool) -> Bucket | None:
         region=found.get("BucketRegion", ""),
         tags=read_tags((more["tags"] or {}).get("TagSet")),
         encrypted=bool(more["encryption"]),
+        policy=json.loads(more["policy"]["Policy"]) if more["policy"] else None,
         blocked=len(block) == 4 and all(block.values()),  # noqa: PLR2004 - S3 has four switches
     )
 

@@ -111,15 +111,17 @@ class Bucket:
     tags: Mapping[str, str] = field(default_factory=dict)
     encrypted: bool = False
     blocked: bool = False
+    policy: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Role:
-    """The role of the host with its one policy."""
+    """The role of the host with its one policy, and who may take it."""
 
     name: str
     tags: Mapping[str, str]
     policy: Mapping[str, Any] | None
+    trust: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

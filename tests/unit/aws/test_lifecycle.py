@@ -29,6 +29,7 @@ WRITES = [
     "PutBucketTagging",
     "PutBucketEncryption",
     "PutPublicAccessBlock",
+    "PutBucketPolicy",
     "CreateRole",
     "PutRolePolicy",
     "CreateInstanceProfile",

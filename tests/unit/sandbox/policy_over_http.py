@@ -93,6 +93,8 @@ def drift(life: Life) -> None:
     found = ec2.describe_iam_instance_profile_associations()["IamInstanceProfileAssociations"]
     ec2.disassociate_iam_instance_profile(AssociationId=found[0]["AssociationId"])
     iam.create_instance_profile(InstanceProfileName="other")
+    loose = json.dumps({"Version": "2012-10-17", "Statement": []})
+    iam.update_assume_role_policy(RoleName=NAMES.role, PolicyDocument=loose)
 
 
 def swap_profile(life: Life) -> None:
