@@ -42,6 +42,12 @@ options:
     description: Whether the host was made by this run, so that its key cannot be on record.
     type: bool
     default: false
+  proxy:
+    description:
+      - A command that leads to port 22 of the host, where that is not open; the instance's id is
+        appended to it. Empty to connect to the address.
+    type: str
+    default: ""
   timeout:
     description: Seconds to wait for the host to answer.
     type: int
@@ -96,8 +102,10 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         user=params["user"],
         tunnel_port=params["tunnel_port"],
         state_dir=Path(params["state_dir"]).resolve(),
+        proxy=f"{params['proxy']} {params['instance_id']}" if params["proxy"] else "",
     )
-    offered = ssh_access.wait_for_keys(host.address, params["timeout"], ssh_access.scan)
+    scan = ssh_access.scan_through(host.proxy) if host.proxy else ssh_access.scan
+    offered = ssh_access.wait_for_keys(host.address, params["timeout"], scan)
     key, warning = ssh_access.judge(host, ssh_access.known(host), offered, params["just_made"])
     changes = []
     for path, text in ssh_access.wanted_files(host, key).items():
@@ -128,6 +136,7 @@ def main() -> None:
             "state_dir": {"type": "path", "required": True},
             "tunnel_port": {"type": "int", "default": 8888},
             "just_made": {"type": "bool", "default": False},
+            "proxy": {"type": "str", "default": ""},
             "timeout": {"type": "int", "default": 300},
         },
         supports_check_mode=True,

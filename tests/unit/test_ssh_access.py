@@ -91,6 +91,25 @@ def test_ssh_reads_the_config_as_it_is_meant(host: ssh_access.Host) -> None:
     ]
 
 
+def test_a_host_without_an_open_port_is_reached_through_a_command(
+    host: ssh_access.Host, tmp_path: Path
+) -> None:
+    proxy = "aws ssm start-session --parameters portNumber=%p --target i-0a"
+    host = replace(host, proxy=proxy)
+    host.ssh_config.write_text(ssh_access.config(host))
+    for name in ("lab", "lab-tunnel"):
+        read = subprocess.run(
+            ["ssh", "-G", "-F", str(host.ssh_config), name],
+            capture_output=True, text=True, check=True,
+        ).stdout.splitlines()  # fmt: skip
+        assert f"proxycommand {proxy}" in read
+    assert "ProxyCommand" not in ssh_access.config(replace(host, proxy=""))
+
+
+def test_a_command_that_leads_nowhere_offers_no_key() -> None:
+    assert ssh_access.scan_through("false")("198.51.100.7") == []
+
+
 def test_the_tunnel_has_a_short_path_of_its_own(host: ssh_access.Host) -> None:
     deep = replace(host, state_dir=Path("/" + "x" * 200))
     assert len(deep.control_path) < 50

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LabError
-from . import spot
+from . import session_manager, spot
 from .clock import MINUTE
 from .lock import write_private
 from .names import write_tags
@@ -72,6 +72,7 @@ def _launch_request(work: Work, step: Step, kind: str, subnet_id: str) -> dict[s
         "SubnetId": subnet_id,
         "IamInstanceProfile": {"Name": target.names.role},
         "InstanceInitiatedShutdownBehavior": "stop",
+        **session_manager.launch_options(target.spec),
         "MetadataOptions": {
             "HttpTokens": "required",
             "HttpPutResponseHopLimit": HOP_LIMIT,

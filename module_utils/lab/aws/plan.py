@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from . import guard, keys, plan_guard, safe
+from . import guard, keys, plan_guard, safe, session_manager
 from .names import POLICY
 from .preflight import Target
 from .steps import Step
@@ -83,7 +83,8 @@ def _key(target: Target, there: Seen, key: keys.LocalKey) -> Iterator[Step]:
 
 def wanted_rules(target: Target) -> frozenset[Rule]:
     """Return the inbound rules: SSH and what else is open, from the allowed networks."""
-    open_ports = (Opening("tcp", SSH_PORT, SSH_PORT), *target.spec.open_ports)
+    ssh = () if session_manager.wanted(target.spec) else (Opening("tcp", SSH_PORT, SSH_PORT),)
+    open_ports = (*ssh, *target.spec.open_ports)
     return frozenset(
         Rule(opening.protocol, opening.first, opening.last, source)
         for opening in open_ports
@@ -153,6 +154,8 @@ def _role(target: Target, there: Seen) -> Iterator[Step]:
             after=f"role {name}: only EC2 in this account takes it",
         )
     wanted = policy(target.bucket)
+    if session_manager.wanted(target.spec):
+        wanted["Statement"].append(session_manager.statement())
     if there.role is None or there.role.policy != wanted:
         changed = there.role is not None and there.role.policy is not None
         yield Step(
@@ -175,7 +178,9 @@ def _role(target: Target, there: Seen) -> Iterator[Step]:
 def host_tags(target: Target, host: Instance | None) -> dict[str, str]:
     """Return the host's tags; what it was made from and its user do not change with lab.yml."""
     made = host.tags if host else {}
+    new_by_agent = host is None and session_manager.wanted(target.spec)
     return target.names.tags(
+        **(session_manager.TAG if new_by_agent else {}),
         Bucket=target.bucket,
         LoginUser=made.get("LoginUser") or target.login_user,
         Image=made.get("Image") or target.spec.image,

@@ -21,6 +21,7 @@ from . import (
     refusals,
     retire,
     seen,
+    session_manager,
     spent,
     spot,
 )
@@ -79,6 +80,7 @@ def check(
     """Look at everything, decide, and refuse what cannot work. Raises LabError."""
     spec = inputs.spec
     sandbox = environment.check(endpoints, access_key, inputs.environ)
+    session_manager.check(spec, sandbox)
     _region(inputs)
     key = keys.look(spec.state_dir)
     names = Names(spec.name, spec.region)
@@ -109,6 +111,7 @@ def check(
             " `ansible-playbook site.yml`"
         )
     findings = Findings()
+    session_manager.check_host(spec, host, findings)
     refusals.foreign(there, names, findings)
     refusals.bucket(there, spec, findings)
     refusals.key(there, key, names, findings)

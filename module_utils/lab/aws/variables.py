@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from ..errors import LabError
 
 WHERE = "inventory/group_vars/all/lab.yml"
-ACCESS = ("tunnel", "public")
+ACCESS = ("tunnel", "public", "ssm")
 SSH_PORT = 22
 # A network that is larger than this is the internet, whole or in parts.
 WIDEST = 8
