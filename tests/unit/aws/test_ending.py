@@ -11,6 +11,7 @@ from ansible.module_utils.lab.aws.destroy import Wish
 from ansible.module_utils.lab.aws.lock import lock
 from ansible.module_utils.lab.aws.names import Names
 from ansible.module_utils.lab.aws.plan import Step
+from ansible.module_utils.lab.aws.session import AwsError
 from ansible.module_utils.lab.aws.things import Snapshot
 from ansible.module_utils.lab.aws.variables import Spec
 from ansible.module_utils.lab.errors import LabError
@@ -53,6 +54,8 @@ def test_data_and_bucket_are_kept_and_named(aws: Faulty, spec: Spec) -> None:
 
 def test_nothing_is_left_where_all_is_asked_for(aws: Faulty, spec: Spec) -> None:
     build(aws, spec)
+    # moto takes a policy's condition for met: its "not without TLS" would refuse everything.
+    aws.inner.call("s3", "DeleteBucketPolicy", Bucket=BUCKET)
     for number in range(3):
         aws.inner.call("s3", "PutObject", Bucket=BUCKET, Key=f"a/{number}", Body=b"x")
     aws.inner.call("s3", "CreateMultipartUpload", Bucket=BUCKET, Key="unfinished")
@@ -90,6 +93,20 @@ def test_what_is_held_for_ever_ends(aws: Faulty, spec: Spec) -> None:
     aws.before = once("DeleteSecurityGroup", "DependencyViolation", times=999)
     with pytest.raises(LabError, match="DependencyViolation"):
         take_away(aws, spec, Wish("lab", delete_data=False, delete_bucket=""))
+
+
+def test_a_protected_host_goes_by_its_typed_name_alone(aws: Faulty, spec: Spec) -> None:
+    build(aws, spec)
+    host = power.find(aws, NAMES)
+    assert host
+    with pytest.raises(AwsError, match="OperationNotPermitted"):
+        aws.inner.call("ec2", "TerminateInstances", InstanceIds=[host.id])
+    aws.calls.clear()
+    with pytest.raises(LabError, match="nothing is deleted"):
+        take_away(aws, spec, Wish("other", delete_data=True, delete_bucket=BUCKET))
+    assert aws.calls == []
+    take_away(aws, spec, Wish("lab", delete_data=False, delete_bucket=""))
+    assert aws.writes()[:2] == ["ModifyInstanceAttribute", "TerminateInstances"]
 
 
 @pytest.mark.parametrize("named", ["my-data", "gpulab-123456789012-other"])
