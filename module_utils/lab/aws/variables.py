@@ -219,7 +219,11 @@ def check(raw: Mapping[str, Any], images: Mapping[str, Any]) -> Spec:
             )
             return None
 
+    access = take("access", _one_of(*ACCESS))
+    allowed = take("allowed_cidrs", cidrs)
     fields = {
+        "access": access,
+        "allowed_cidrs": allowed,
         "name": take("name", _text(
             r"[a-z]([a-z0-9-]{0,29}[a-z0-9])?",
             "1 to 31 of a-z, 0-9 and hyphen, beginning with a letter, not ending with a hyphen",
@@ -236,9 +240,7 @@ def check(raw: Mapping[str, Any], images: Mapping[str, Any]) -> Spec:
         "root_gb": take("root_gb", _whole(8, 16384, 60)),
         "data_gb": take("data_gb", _whole(1, 16384, 100)),
         "bucket": take("bucket", _bucket),
-        "allowed_cidrs": take("allowed_cidrs", cidrs),
         "open_ports": take("open_ports", openings, "ec2_host_open_ports"),
-        "access": take("access", _one_of(*ACCESS)),
         "zone": take("zone", _text(
             r"[a-z]{2}(-[a-z]+)+-[0-9][a-z]", "empty, or a zone of lab_region", "us-east-1a",
             empty=True)),
@@ -264,7 +266,7 @@ def check(raw: Mapping[str, Any], images: Mapping[str, Any]) -> Spec:
             f"lab_monthly_budget is {fields['monthly_budget']}, but nobody is to be told: set"
             f" lab_budget_email in {WHERE} or run again with -e lab_budget_email=me@example.org"
         )
-    problems += _everyone(fields["access"], fields["allowed_cidrs"] or ())
+    problems += _everyone(access, allowed or ())
     if (
         fields["zone"]
         and fields["region"]
