@@ -1,0 +1,1 @@
+"""What Lynis says of a host before and after the lab's roles."""
