@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ansible.module_utils.lab.aws import safe
+from ansible.module_utils.lab.aws import policy, safe
 from ansible.module_utils.lab.aws.names import Names
 from ansible.module_utils.lab.aws.variables import Spec
 
@@ -64,3 +64,9 @@ def test_nothing_of_a_lab_is_in_the_default_security_group(aws: Faulty, spec: Sp
     build(aws, spec)
     found = aws.inner.call("ec2", "DescribeInstances")["Reservations"][0]["Instances"][0]
     assert [group["GroupName"] for group in found["SecurityGroups"]] == ["gpulab-lab"]
+
+
+def test_nothing_is_shared_with_others() -> None:
+    allowed = {a for s in policy.document(policy.Place())["Statement"] for a in s["Action"]}
+    shares = ("ModifyImageAttribute", "ModifySnapshotAttribute", "PutBucketAcl", "PutObjectAcl")
+    assert not [action for action in allowed if action.endswith(shares)]
