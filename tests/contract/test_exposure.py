@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
+from ansible.module_utils.lab import bake
 from ansible.module_utils.lab.s3mount import units
 
 from tests.contract.conftest import ROOT
@@ -44,6 +45,7 @@ def texts() -> dict[str, str]:
     ours = {path.name.removesuffix(".j2"): rendered(path) for path in FILES}
     ours["lab-s3@s3.service"] = units.mount_unit_text("/s3", "/var/cache/lab-s3", 60)
     ours["lab-s3-watch@s3.service"] = units.watch_unit_text("/s3")
+    ours[bake.UNIT] = bake.UNIT_TEXT
     return ours
 
 

@@ -113,13 +113,15 @@ class Calls:
     def __init__(self, code: str = "") -> None:
         self.code, self.made = code, list[str]()
 
-    def call(self, _service: str, operation: str, **_params: Any) -> dict[str, Any]:
+    def call(self, service: str, operation: str, **params: Any) -> dict[str, Any]:
+        del service, params
         self.made.append(operation)
         if operation == "CancelSpotInstanceRequests" and self.code:
             raise AwsError(self.code, self.code)
         return {"Reservations": []}
 
-    def pages(self, *_args: Any, **_params: Any) -> list[Any]:
+    def pages(self, service: str, operation: str, key: str, **params: Any) -> list[Any]:
+        del service, operation, key, params
         return []
 
 

@@ -1,0 +1,1 @@
+"""How much of a build an image of the configured host saves."""

@@ -1,0 +1,94 @@
+"""The command: makes hosts from the plain image and from a baked one, in turn, and compares."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.converge.__main__ import ROOT, BenchmarkError, play, run, sandbox
+
+LAB = "bench-rebuild"
+GOAL = 0.2
+PARTS = ("create_host", "configure_host")
+
+
+@dataclass
+class Times:
+    """Seconds of each round, for each of PARTS."""
+
+    plain: list[tuple[float, ...]] = field(default_factory=list)
+    baked: list[tuple[float, ...]] = field(default_factory=list)
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rebuild", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="hosts of each (%(default)s)")
+    parser.add_argument("--slot", default="7", help="slot of the sandbox (%(default)s)")
+    return parser.parse_args(words)
+
+
+def build(environment: Mapping[str, str], baked: bool) -> tuple[float, ...]:
+    """Make a host where there is none; the seconds of each part. Raises BenchmarkError."""
+    play("destroy", LAB, environment, "-e", f"confirm={LAB}")
+    choice = ["-e", f"lab_use_bake={str(baked).lower()}"]
+    times, said = zip(*(play(part, LAB, environment, *choice) for part in PARTS), strict=True)
+    if baked != ("(baked: ami-" in said[0]):
+        raise BenchmarkError(f"the host was made from another image:\n{said[0][-3000:]}")
+    return times
+
+
+def one_round(times: Times, environment: Mapping[str, str]) -> None:
+    """Make a host of each kind."""
+    times.plain.append(build(environment, baked=False))
+    play("bake", LAB, environment)
+    play("bake", LAB, environment, "-e", "bake_prune=true")
+    times.baked.append(build(environment, baked=True))
+
+
+def table(times: Times) -> tuple[str, float]:
+    """Write medians and the ratio; the ratio."""
+    sums = {
+        "from lab_image": [sum(parts) for parts in times.plain],
+        "from a baked image": [sum(parts) for parts in times.baked],
+    }
+    plain, baked = (statistics.median(seconds) for seconds in sums.values())
+    rows = [f"{name:20} {statistics.median(seconds):7.1f} s" for name, seconds in sums.items()]
+    parts = [
+        f"  of which {part:14} {statistics.median(p[at] for p in times.plain):6.1f} s and"
+        f" {statistics.median(b[at] for b in times.baked):.1f} s"
+        for at, part in enumerate(PARTS)
+    ]
+    ratio = baked / plain
+    rows += [*parts, f"ratio {ratio:.2f} (goal {GOAL}); medians of {len(times.plain)} round(s),"
+             f" {os.cpu_count()} cores"]  # fmt: skip
+    return "\n".join(rows), ratio
+
+
+def main() -> int:
+    """Measure, print; 1 where the goal was missed, 2 where there are no figures."""
+    wanted = parse(sys.argv[1:])
+    times = Times()
+    environment = sandbox(wanted.slot)
+    try:
+        build(environment, baked=False)  # the lock, the data sets, and warm mirrors
+        for _ in range(wanted.rounds):
+            one_round(times, environment)
+    except BenchmarkError as error:
+        print(error, file=sys.stderr)
+        return 2
+    finally:
+        run([sys.executable, "-m", "sandbox", "down"], environment)
+        shutil.rmtree(ROOT / ".lab" / LAB, ignore_errors=True)
+    text, ratio = table(times)
+    print(text)
+    return int(ratio > GOAL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
