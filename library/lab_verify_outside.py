@@ -49,6 +49,10 @@ options:
   bucket:
     description: The bucket to look into.
     type: str
+  prefix:
+    description: What of the bucket is mounted, without outer slashes; empty for all of it.
+    type: str
+    default: ""
   region:
     description: The bucket's region.
     type: str
@@ -180,18 +184,19 @@ def see_agreement(client: Any, groups: list[str], results: list[dict[str, str]])
     return Result(check, "failed" if differing else "ok", shown)
 
 
-def see_object(client: Any, bucket: str, probe: dict[str, str]) -> Result:
+def see_object(client: Any, bucket: str, probe: dict[str, str], prefix: str = "") -> Result:
     """Look for the file written through the mount in the bucket, and delete it."""
     check = "the file written on the host is in the bucket"
     if not probe:
         return Result(check, "failed", "no file was written on the host")
+    key = f"{prefix}/{probe['key']}" if prefix else probe["key"]
     try:
-        body = client.get_object(Bucket=bucket, Key=probe["key"])["Body"].read()
-        client.delete_object(Bucket=bucket, Key=probe["key"])
+        body = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        client.delete_object(Bucket=bucket, Key=key)
     except (BotoCoreError, ClientError) as error:
         return Result(check, "failed", str(error))
     same = hashlib.sha256(body).hexdigest() == probe["sha256"]
-    where = f"s3://{bucket}/{probe['key']}"
+    where = f"s3://{bucket}/{key}"
     return Result(check, "ok" if same else "failed", where if same else f"{where} differs")
 
 
@@ -212,7 +217,7 @@ def look(params: dict[str, Any]) -> list[Result]:
         results.append(see_agreement(client, params["security_groups"], params["results"]))
     if params["bucket"]:
         client = boto3.client("s3", region_name=params["region"] or None)
-        results.append(see_object(client, params["bucket"], params["probe"]))
+        results.append(see_object(client, params["bucket"], params["probe"], params["prefix"]))
     return results
 
 
@@ -242,6 +247,7 @@ def main() -> None:
             "tls_port": {"type": "int"},
             "certificate": {"type": "path"},
             "bucket": {"type": "str"},
+            "prefix": {"type": "str", "default": ""},
             "region": {"type": "str"},
             "probe": {"type": "dict", "default": {}},
             "results": {"type": "list", "elements": "dict", "default": []},

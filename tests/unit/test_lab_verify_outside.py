@@ -87,6 +87,9 @@ def test_the_file_is_found_compared_and_deleted() -> None:
     assert outside.see_object(bucket, "b", probe).status == "ok"
     assert bucket.objects == {}
     assert outside.see_object(Bucket(".lab-verify/1", b"y"), "b", probe).status == "failed"
+    below = Bucket("runs/.lab-verify/1", b"x")
+    assert outside.see_object(below, "b", probe, "runs").detail == "s3://b/runs/.lab-verify/1"
+    assert outside.see_object(below, "b", probe).status == "failed"
     assert outside.see_object(Bucket("other", b"x"), "b", probe).status == "failed"
     assert outside.see_object(Bucket("other", b"x"), "b", {}).status == "failed"
 

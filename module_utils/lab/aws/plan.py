@@ -153,17 +153,18 @@ def _role(target: Target, there: Seen) -> Iterator[Step]:
             before=f"role {name}: another trust policy",
             after=f"role {name}: only EC2 in this account takes it",
         )
-    wanted = policy(target.bucket)
+    place = "/".join(filter(None, (target.bucket, target.spec.bucket_prefix)))
+    wanted = policy(target.bucket, target.spec.bucket_prefix)
     if session_manager.wanted(target.spec):
         wanted["Statement"].append(session_manager.statement())
     if there.role is None or there.role.policy != wanted:
         changed = there.role is not None and there.role.policy is not None
         yield Step(
             "put_policy",
-            f"Limit role {name} to bucket {target.bucket}",
+            f"Limit role {name} to bucket {place}",
             {"policy": wanted},
             before=f"role {name}: another policy {POLICY}" if changed else "",
-            after=f"role {name}: only bucket {target.bucket}",
+            after=f"role {name}: only bucket {place}",
         )
     if there.profile is None:
         yield Step(

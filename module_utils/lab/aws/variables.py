@@ -58,6 +58,7 @@ class Spec:
     budget_email: str = ""
     retire_days: int = 0
     cost_explorer: bool = False
+    bucket_prefix: str = ""
     use_bake: bool = True
     spot: bool = False
     access: str = "tunnel"
@@ -240,6 +241,10 @@ def check(raw: Mapping[str, Any], images: Mapping[str, Any]) -> Spec:
         "root_gb": take("root_gb", _whole(8, 16384, 60)),
         "data_gb": take("data_gb", _whole(1, 16384, 100)),
         "bucket": take("bucket", _bucket),
+        "bucket_prefix": take("bucket_prefix", _text(
+            r"[A-Za-z0-9!_.'()-]+(/[A-Za-z0-9!_.'()-]+)*",
+            "empty, or names with / between them and none at its ends", "imagenet/2012",
+            empty=True)),
         "open_ports": take("open_ports", openings, "ec2_host_open_ports"),
         "zone": take("zone", _text(
             r"[a-z]{2}(-[a-z]+)+-[0-9][a-z]", "empty, or a zone of lab_region", "us-east-1a",

@@ -33,6 +33,7 @@ WISH: dict[str, Any] = {
     "root_gb": 60,
     "data_gb": 100,
     "bucket": "",
+    "bucket_prefix": "",
     "allowed_cidrs": [],
     "access": "tunnel",
     "open_ports": [],

@@ -498,6 +498,18 @@ def test_a_bucket_of_the_users_own_is_used_as_it_is(aws: Faulty, tmp_path: Path)
     assert resources == [["arn:aws:s3:::my-data"], ["arn:aws:s3:::my-data/*"]]
 
 
+def test_the_host_reaches_no_more_of_the_bucket_than_its_prefix(
+    aws: Faulty, spec: Spec, tmp_path: Path
+) -> None:
+    build(aws, spec)
+    bucket = look(aws, spec)[0].bucket
+    narrower = wish(tmp_path, bucket_prefix="imagenet/2012")
+    assert build(aws, narrower) == [f"Limit role {NAMES.role} to bucket {bucket}/imagenet/2012"]
+    policy = aws.inner.call("iam", "GetRolePolicy", RoleName=NAMES.role, PolicyName="bucket")
+    assert policy["PolicyDocument"] == plan.policy(bucket, "imagenet/2012")
+    assert build(aws, narrower) == []
+
+
 def test_start_makes_nothing(aws: Faulty, spec: Spec) -> None:
     with pytest.raises(LabError, match=r"no host of the lab lab in us-east-1 to start"):
         look(aws, spec, may_create=False)
@@ -518,5 +530,5 @@ def test_waiting_ends(aws: Faulty, spec: Spec) -> None:
 
 
 def test_an_instance_that_aws_does_not_know_yet(aws: Faulty) -> None:
-    assert launch.fresh(aws, "i-0123456789abcdef0") is None
+    assert seen.fresh(aws, "i-0123456789abcdef0") is None
     assert seen.not_terminated(aws, ["i-0123456789abcdef0"]) == []

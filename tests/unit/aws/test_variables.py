@@ -36,6 +36,7 @@ VALUES: dict[str, list[Any]] = {
     "image": ["", "debian", "ami-", "ami-XYZ", 13],
     "image_user": ["Root", "a b", "-x"],
     "bucket": ["ab", "My-Bucket", "a..b", "192.168.0.1", "-abc", "a" * 64],
+    "bucket_prefix": ["/a", "a/", "a//b", "a b", "*", None, 7],
     "allowed_cidrs": [
         ["1.2.3.4"], ["1.2.3.4/33"], ["10.0.0.1/8"], ["::/0"], ["x/8"], {"a": 1}, [7], None,
     ],
