@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-.PHONY: help lab policy test lint unit molecule sandbox-test e2e test-slow setup sandbox-down bench-converge bench-rebuild bench-unzip bench-s3
+.PHONY: help lab policy test lint unit molecule sandbox-test e2e test-slow setup sandbox-down audit-aws bench-converge bench-hardening bench-rebuild bench-unzip bench-s3
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 24
@@ -57,6 +57,14 @@ bench-converge: ## Compare a converge of the host with a bare shell script (as r
 bench-rebuild: ## Compare a host from a baked image with one from the plain image (as root; ARGS=--rounds=1)
 	@scripts/setup.sh sandbox
 	@python -m benchmarks.rebuild $(ARGS)
+
+bench-hardening: ## Have Lynis audit a host before and after (as root)
+	@scripts/setup.sh sandbox
+	@python -m benchmarks.hardening $(ARGS)
+
+audit-aws: ## Have Prowler audit a lab in the sandbox (as root; two gigabytes of tools)
+	@scripts/setup.sh sandbox
+	@python -m benchmarks.audit_aws $(ARGS)
 
 bench-unzip: ## Compare parallel_unzip with its peers and the limit (ARGS=--quick)
 	@scripts/setup.sh python

@@ -1,0 +1,1 @@
+"""What Prowler says of a lab in AWS, asked of the sandbox."""
