@@ -50,12 +50,16 @@ def test_no_playbook_or_role_knows_the_sandbox() -> None:
 def test_what_is_begun_early_is_joined_before_a_reboot() -> None:
     """A reboot would end the wheels' job in the midst of an installation."""
     plays = yaml.safe_load((ROOT / "playbooks/configure_host.yml").read_text())
-    [first] = [play for play in plays if "pre_tasks" in play]
+    [first] = [play for play in plays if "post_tasks" in play]
     role = "ansible.builtin.import_role"
-    begun = [
-        task[role]["tasks_from"] for task in first["pre_tasks"] if task[role]["name"] == "pytorch"
+    steps = [(task[role]["name"], task[role].get("tasks_from", "main")) for task in first["tasks"]]
+    assert steps == [
+        ("base", "preflight"),
+        ("jupyter", "preflight"),
+        ("pytorch", "begin"),
+        ("base", "build"),
+        ("nvidia", "main"),
     ]
-    assert begun == ["begin"]
     [ending] = first["post_tasks"]
     wait, reboot = ending["block"]
     assert wait[role] == {"name": "pytorch", "tasks_from": "wait"}
