@@ -30,6 +30,7 @@ from ansible.module_utils.lab.aws import (
     preflight,
     rebuild,
     retire,
+    safe,
     seen,
     spent,
     status,
@@ -93,8 +94,9 @@ def drift(life: Life) -> None:
     found = ec2.describe_iam_instance_profile_associations()["IamInstanceProfileAssociations"]
     ec2.disassociate_iam_instance_profile(AssociationId=found[0]["AssociationId"])
     iam.create_instance_profile(InstanceProfileName="other")
-    loose = json.dumps({"Version": "2012-10-17", "Statement": []})
-    iam.update_assume_role_policy(RoleName=NAMES.role, PolicyDocument=loose)
+    loose = safe.trust(ACCOUNT_ID)
+    del loose["Statement"][0]["Condition"]
+    iam.update_assume_role_policy(RoleName=NAMES.role, PolicyDocument=json.dumps(loose))
 
 
 def swap_profile(life: Life) -> None:
