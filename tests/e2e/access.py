@@ -10,10 +10,25 @@ import time
 import urllib.request
 from pathlib import Path
 
+import yaml
+from ansible.module_utils.lab import ssh_access
+
 from tests.e2e.browser import wait_for_port
 from tests.e2e.conftest import ROOT, Lab
 
 BIG = 3_000_000  # bytes
+# What Session Manager's agent does on the host: its own end of the session is port 22.
+RELAY = """
+import os, socket, threading
+ssh = socket.create_connection(('127.0.0.1', 22))
+def up():
+    while sent := os.read(0, 65536):
+        ssh.sendall(sent)
+    ssh.shutdown(socket.SHUT_WR)
+threading.Thread(target=up, daemon=True).start()
+while said := ssh.recv(65536):
+    os.write(1, said)
+"""
 
 
 def free_port() -> int:
@@ -114,6 +129,41 @@ def refuse_another_host_key(lab: Lab, instance: str) -> None:
         run(*inside, "sh", "-ec", "mv /root/ssh_host_ed25519_key* /etc/ssh/; systemctl reload ssh")
     time.sleep(1)
     assert lab.ssh("echo back") == "back\n"
+
+
+def go_through_session_manager(lab: Lab, instance: str, folder: Path) -> None:
+    """As with lab_access ssm: ssh, scp and the look at the host key, all through a command.
+
+    The sandbox has no Session Manager; in its place is a program of the same name that takes the
+    same arguments and leads to port 22 from inside of the host, as the agent does.
+    """
+    region = lab.environment["AWS_REGION"]
+    variables = yaml.safe_load((ROOT / "inventory/group_vars/all/access.yml").read_text())
+    session = variables["lab_session_command"].replace("{{ lab_region }}", region).strip()
+    container = f"gpulab-sandbox-{os.environ['GPULAB_SANDBOX_SLOT']}-{instance}"
+    (folder / "relay.py").write_text(RELAY)
+    program = folder / "aws"
+    program.write_text(
+        f"""#!/bin/sh
+        test "$*" = '{session.removeprefix("aws ").replace("%p", "22")} {instance}' || exit 9
+        exec docker exec -i {container} python3 -c "$(cat {folder}/relay.py)"
+        """
+    )
+    program.chmod(0o755)
+    proxy = f"{folder}/{session} {instance}"
+    nowhere = "192.0.2.1"
+    known = (lab.folder / "known_hosts").read_text().split()[1:3]
+    assert " ".join(known) in ssh_access.scan_through(proxy)(nowhere)
+    host = ssh_access.Host(lab.name, instance, nowhere, "admin", free_port(), lab.folder, proxy)
+    config = folder / "ssh_config"
+    config.write_text(ssh_access.config(host))
+    said = subprocess.run(
+        ["ssh", "-F", str(config), "-oBatchMode=yes", lab.name, "echo through"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert said.stdout == "through\n", said.stderr
+    run("scp", "-q", "-F", str(config), f"{lab.name}:/etc/hostname", str(folder / "fetched"))
+    assert (folder / "fetched").read_text() == lab.ssh("cat /etc/hostname")
 
 
 def run(*command: str) -> None:

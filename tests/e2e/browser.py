@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Error, Locator, Page, expect, sync_playwright
 
 from tests.e2e.conftest import KEPT, ROOT, Lab
 
@@ -23,20 +26,21 @@ PATIENCE_MS = 120_000
 RUNS, RUN_MS = 4, 45_000
 CELL = "import torch; print('sum', int(torch.arange(101).sum()))"
 NOTEBOOK = "notebooks/examples/fashion_mnist.ipynb"
+UNAUTHORISED = 403
 
 
 @contextlib.contextmanager
-def tunnel(lab: Lab) -> Iterator[str]:
+def tunnel(lab: Lab) -> Iterator[int]:
     """Forward a free local port to Jupyter on the host, as the user's own tunnel does."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
     command = ["ssh", "-F", str(lab.folder / "ssh_config"), "-o", "BatchMode=yes", "-N"]
     process = subprocess.Popen(
         [*command, "-L", f"127.0.0.1:{port}:127.0.0.1:8888", lab.name], cwd=ROOT
     )
     try:
         wait_for_port(port)
-        yield f"http://127.0.0.1:{port}"
+        yield port
     finally:
         process.terminate()
         process.wait(10)
@@ -54,10 +58,56 @@ def wait_for_port(port: int) -> None:
             return
 
 
+@contextlib.contextmanager
+def chromium(certificate: Path | None = None) -> Iterator[BrowserContext]:
+    """Start the browser; it takes the certificate that is known here, and no other unknown one."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not path:
+        pytest.skip("no Chromium on this machine: install it to run the browser test")
+    known = [f"--ignore-certificate-errors-spki-list={key_of(certificate)}"] if certificate else []
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=[*QUIET, *known])
+        context = browser.new_context(viewport={"width": 1440, "height": 900})
+        context.set_default_timeout(PATIENCE_MS)
+        try:
+            yield context
+        except Exception:
+            for number, page in enumerate(context.pages):
+                page.screenshot(path=KEPT / f"jupyter-failed-{number}.png")
+            raise
+        browser.close()
+
+
+def key_of(certificate: Path) -> str:
+    """Return the SHA-256 of a certificate's public key, as Chromium wants it."""
+    pem = subprocess.run(
+        ["openssl", "x509", "-in", str(certificate), "-pubkey", "-noout"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    lines = "".join(line for line in pem.splitlines() if not line.startswith("-----"))
+    return base64.b64encode(hashlib.sha256(base64.b64decode(lines)).digest()).decode()
+
+
 def log_in(page: Page, address: str, password: str) -> None:
     page.goto(f"{address}/login?next=%2Flab")
     page.locator("input[name=password]").fill(password)
     page.locator("#login_submit, button[type=submit]").first.click()
+
+
+def new_page(context: BrowserContext) -> Page:
+    """Open a page that answers what it is asked, as a user would.
+
+    JupyterLab asks on a slow machine which kernel to take, or says that the server was away; the
+    browser asks whether to leave a page with changes.
+    """
+    page = context.new_page()
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.add_locator_handler(
+        page.locator(".jp-Dialog"),
+        lambda dialog: dialog.locator("button.jp-mod-accept").first.click(),
+    )
+    return page
 
 
 def run_until_shown(page: Page, run: Callable[[], None], shown: Locator) -> None:
@@ -110,25 +160,77 @@ def run_the_example(page: Page, address: str) -> None:
     page.screenshot(path=KEPT / "jupyter.png")
 
 
+def use_a_terminal(lab: Lab, page: Page, address: str, picture: str) -> None:
+    """Type a command into a new terminal; what it did is seen on the host."""
+    page.goto(f"{address}/lab?reset")
+    page.locator(".jp-LauncherCard[data-category=Other]", has_text="Terminal").first.click()
+    terminal = page.locator(".jp-Terminal .xterm-screen").first
+    expect(terminal).to_be_visible()
+    mark = f"/tmp/typed-{time.monotonic_ns()}"
+    for _ in range(RUNS):  # what is typed before the shell is there is lost, as with a kernel
+        terminal.click()
+        page.keyboard.type(f"id -un; pwd; df -h /data | tail -1; touch {mark}\n")
+        page.wait_for_timeout(3000)
+        if "there" in lab.ssh(f"test ! -e {mark} || echo there"):
+            page.screenshot(path=KEPT / picture)
+            return
+    raise AssertionError("what was typed into the terminal did not reach the host")
+
+
+def log_out(page: Page, address: str) -> None:
+    """Leave; the session is over, and the login asks again."""
+    page.goto(f"{address}/logout")
+    expect(page.get_by_text("Successfully logged out")).to_be_visible()
+    assert page.request.get(f"{address}/api/status").status == UNAUTHORISED
+    page.goto(f"{address}/lab")
+    expect(page.locator("input[name=password]")).to_be_visible()
+
+
 def use_jupyter(lab: Lab) -> None:
-    """Log in (refused with a wrong password), run a cell, run the example notebook."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if not chromium:
-        pytest.skip("no Chromium on this machine: install it to run the browser test")
+    """Through the tunnel: a wrong password, a cell, the example, a terminal, the way out."""
     password = (lab.folder / "jupyter_password").read_text().strip()
-    with tunnel(lab) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.set_default_timeout(PATIENCE_MS)
-        expect.set_options(timeout=PATIENCE_MS)
-        try:
-            log_in(page, address, "wrong" + password)
-            expect(page.get_by_text("Invalid credentials")).to_be_visible()
-            log_in(page, address, password)
-            page.wait_for_url("**/lab**")
-            run_a_cell(page, address)
-            run_the_example(page, address)
-        except Exception:
-            page.screenshot(path=KEPT / "jupyter-failed.png")
-            raise
-        browser.close()
+    with tunnel(lab) as port, chromium() as context:
+        page, address = new_page(context), f"http://127.0.0.1:{port}"
+        log_in(page, address, "wrong" + password)
+        expect(page.get_by_text("Invalid credentials")).to_be_visible()
+        log_in(page, address, password)
+        page.wait_for_url("**/lab**")
+        run_a_cell(page, address)
+        run_the_example(page, address)
+        use_a_terminal(lab, page, address, "terminal.png")
+        log_out(page, address)
+
+
+def go_public(lab: Lab, old: str, new: str, switch: Callable[[], str]) -> None:
+    """Log in, have Ansible change the password and open the port, and go on there by TLS.
+
+    ``switch`` runs the playbook and returns the host's public address.
+    """
+    with tunnel(lab) as port, chromium() as context:
+        page = new_page(context)
+        log_in(page, f"http://127.0.0.1:{port}", old)
+        page.wait_for_url("**/lab**")
+        assert page.request.get(f"http://127.0.0.1:{port}/api/status").ok
+        address = switch()
+        # The same session, at the same name and port, which speaks TLS by now.
+        again = f"https://127.0.0.1:{port}/api/status"
+        assert page.request.get(again, ignore_https_errors=True).status == UNAUTHORISED
+    with chromium(lab.folder / "jupyter.crt") as context:
+        page, url = new_page(context), f"https://{address}:8888"
+        log_in(page, url, old)
+        expect(page.get_by_text("Invalid credentials")).to_be_visible()
+        log_in(page, url, new)
+        page.wait_for_url("**/lab**")
+        run_a_cell(page, url)
+        use_a_terminal(lab, page, url, "public.png")
+        log_out(page, url)
+    with chromium() as context, pytest.raises(Error, match="ERR_CERT_AUTHORITY_INVALID"):
+        context.new_page().goto(url)
+
+
+def log_in_again(lab: Lab, password: str) -> None:
+    """Through the tunnel once more, with a password that came back."""
+    with tunnel(lab) as port, chromium() as context:
+        page = new_page(context)
+        log_in(page, f"http://127.0.0.1:{port}", password)
+        page.wait_for_url("**/lab**")

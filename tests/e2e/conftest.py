@@ -59,12 +59,15 @@ class Lab:
         """The lab's state on the controller."""
         return ROOT / ".lab" / self.name
 
-    def play(self, playbook: str, *arguments: str, check: bool = True) -> Run:
-        """Run a playbook for this lab; with `check`, fail the test where it fails."""
+    def play(self, playbook: str, *arguments: str, check: bool = True, **variables: str) -> Run:
+        """Run a playbook for this lab; with `check`, fail the test where it fails.
+
+        ``variables`` are more ones of the environment.
+        """
         start = time.monotonic()
         done = subprocess.run(
             ["ansible-playbook", playbook, "-e", f"lab_name={self.name}", *arguments],
-            cwd=ROOT, env=self.environment, text=True, check=False,
+            cwd=ROOT, env={**self.environment, **variables}, text=True, check=False,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         run = Run(done.stdout, done.returncode, time.monotonic() - start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import socket
@@ -14,9 +15,8 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.e2e import access
-from tests.e2e.browser import use_jupyter
-from tests.e2e.conftest import KEPT, Lab
+from tests.e2e import access, browser, doors, secrets
+from tests.e2e.conftest import KEPT, ROOT, Lab
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
@@ -26,6 +26,10 @@ NOT_IN_A_CONTAINER = {
     "instance store", "clock is synchronised", "kernel's parameters", "GPU driver",
     "torch on the GPU",
 }  # fmt: skip
+# Quotes, dollars, templates, unicode, a backslash: and a piece that no shell or YAML would alter.
+CORE = "correct-horse-battery"
+DIFFICULT = f'it\'s "$HOME" {{{{ 7*7 }}}} `ünï` \\n #1 {CORE}'
+PUBLIC = ("-e", "lab_access=public")
 EXPECTED_IMAGES = {"train": 60_000, "test": 10_000}
 
 
@@ -65,12 +69,17 @@ def test_bad_variables_are_refused_before_anything_is_made(lab: Lab) -> None:
     run = lab.play("site.yml", "-e", "lab_instance_type=g4dn.tiny", check=False)
     assert run.status != 0
     assert "g4dn.tiny" in run.output
+    run = lab.play("site.yml", "-e", "lab_access=ssm", check=False)
+    assert run.status != 0
+    assert "the sandbox has no Session Manager" in " ".join(run.output.split())
     assert instances(lab) == []
 
 
 def test_one_command_builds_the_lab(lab: Lab) -> None:
-    run = lab.play("site.yml")
+    with secrets.watching_processes() as commands:
+        run = lab.play("site.yml", "-vvv")
     lab.times["build"] = run.seconds
+    assert secrets.told(secrets.known(lab), "\n".join(commands)) == []
     assert run.total("failed") == run.total("unreachable") == 0
     for said in (
         "ssh -F .lab/e2e/ssh_config e2e",
@@ -113,23 +122,12 @@ def test_again_changes_nothing(lab: Lab) -> None:
     assert run.total("changed") == 0, re.findall(r"^changed:.*", run.output, re.MULTILINE)
 
 
-def test_check_mode_on_a_finished_lab_sees_nothing_to_do(lab: Lab) -> None:
-    assert lab.play("site.yml", "--check").total("changed") == 0
-
-
 def test_the_manifest_is_written_and_compared(lab: Lab) -> None:
     lab.play("playbooks/manifest.yml")
     path = f".lab/{lab.name}/manifest.json"
     assert json.loads((lab.folder / "manifest.json").read_text())
     assert lab.play("playbooks/manifest.yml", "-e", f"compare={path}").total("changed") == 0
     assert lab.play("playbooks/manifest.yml").total("changed") == 0
-
-
-def test_secrets_are_told_to_nobody(lab: Lab) -> None:
-    password = (lab.folder / "jupyter_password").read_text().strip()
-    assert len(password) >= 20
-    assert (lab.folder / "jupyter_password").stat().st_mode & 0o077 == 0
-    assert password not in (KEPT / "playbooks.log").read_text()
 
 
 def test_training_outlives_a_kill(lab: Lab) -> None:
@@ -168,8 +166,71 @@ def test_the_plot_is_in_the_bucket(lab: Lab) -> None:
 
 
 def test_a_browser_works_in_jupyter(lab: Lab) -> None:
-    use_jupyter(lab)
-    assert (KEPT / "jupyter.png").read_bytes().startswith(b"\x89PNG")
+    browser.use_jupyter(lab)
+    for picture in ("jupyter.png", "terminal.png"):
+        assert (KEPT / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def compare_doors(lab: Lab, wanted: set[int]) -> None:
+    host = instances(lab)[0]
+    groups = [group["GroupId"] for group in host["SecurityGroups"]]
+    found = client(lab, "ec2").describe_security_groups(GroupIds=groups)["SecurityGroups"]
+    doors.compare(lab, host, [rule for group in found for rule in group["IpPermissions"]], wanted)
+
+
+def test_only_ssh_is_open(lab: Lab) -> None:
+    compare_doors(lab, {22})
+
+
+def test_jupyter_goes_public_with_a_new_password(lab: Lab) -> None:
+    old = (lab.folder / "jupyter_password").read_text().strip()
+    said = []
+
+    def switch() -> str:
+        with secrets.watching_processes() as commands:
+            said.append(lab.play("site.yml", "-vvv", *PUBLIC, JUPYTER_PASSWORD=DIFFICULT).output)
+        assert secrets.told(secrets.known(lab, DIFFICULT, CORE), "\n".join(commands)) == []
+        return str(instances(lab)[0]["PublicIpAddress"])
+
+    browser.go_public(lab, old, DIFFICULT, switch)
+    fingerprint = (lab.folder / "jupyter.crt").read_text().splitlines()[0]
+    assert fingerprint in said[0], "the closing block does not name the certificate"
+    assert lab.play("site.yml", *PUBLIC, JUPYTER_PASSWORD=DIFFICULT).total("changed") == 0
+    report = json.loads((lab.folder / "report.json").read_text())
+    seen = {result["check"]: result["status"] for result in report["results"]}
+    assert seen["security group and host firewall let in the same"] == "ok"
+    assert seen["port 8888 shows the lab's certificate"] == "ok"
+    compare_doors(lab, {22, 8888})
+
+
+def test_secrets_are_told_to_nobody(lab: Lab) -> None:
+    known = secrets.known(lab, DIFFICULT, CORE)
+    assert secrets.told(known, secrets.printed()) == []
+    assert secrets.readable_by_nobody(lab, known) == ""
+    assert secrets.loose_here(lab) == []
+    ec2 = client(lab, "ec2")
+    asked = {"InstanceId": instances(lab)[0]["InstanceId"], "Attribute": "userData"}
+    data = ec2.describe_instance_attribute(**asked)["UserData"].get("Value", "")
+    told = json.dumps([base64.b64decode(data).decode(), *instances(lab)], default=str)
+    assert secrets.told(known, told) == []
+
+
+def test_jupyter_goes_back_behind_the_tunnel(lab: Lab, tmp_path: Path) -> None:
+    """With the former password again, out of a vault."""
+    key, vault = tmp_path / "key", tmp_path / "vault.yml"
+    key.write_text("the vault's own password\n")
+    password = (lab.folder / "jupyter_password").read_text().strip()
+    vault.write_text(f"jupyter_password: {password}\n")
+    with_vault = ["--vault-password-file", str(key)]
+    subprocess.run(["ansible-vault", "encrypt", *with_vault, str(vault)], cwd=ROOT, check=True)
+    assert password not in vault.read_text()
+    assert lab.play("site.yml", *with_vault, "-e", f"@{vault}").total("changed") > 0
+    compare_doors(lab, {22})
+    browser.log_in_again(lab, password)
+
+
+def test_check_mode_on_a_finished_lab_sees_nothing_to_do(lab: Lab) -> None:
+    assert lab.play("site.yml", "--check").total("changed") == 0
 
 
 def test_folders_go_there_and_back(lab: Lab, tmp_path: Path) -> None:
@@ -182,6 +243,10 @@ def test_the_tunnel_opens_once(lab: Lab) -> None:
 
 def test_vs_code_reaches_its_server(lab: Lab) -> None:
     access.reach_a_port_as_vs_code_does(lab)
+
+
+def test_a_host_without_an_open_port_is_reached_by_a_session(lab: Lab, tmp_path: Path) -> None:
+    access.go_through_session_manager(lab, instances(lab)[0]["InstanceId"], tmp_path)
 
 
 def test_another_host_key_is_refused(lab: Lab) -> None:
