@@ -54,7 +54,8 @@ CLEAR = (
 # Emptied, not deleted: an empty one gets a new id at each boot, a missing one would count as the
 # first boot of a new system.
 MACHINE_ID = "etc/machine-id"
-BUSY = "systemd-private-"
+# What programs that run now, this one among them, have in the folders of temporary files.
+BUSY = ("systemd-private-", "ansible_")
 LOGS = "log"
 RESTORE = "usr/local/lib/lab/bake-restore"
 UNIT = "lab-bake-restore.service"

@@ -207,3 +207,12 @@ def test_what_people_run_is_ended_but_not_ourselves(tmp_path: Path) -> None:
         write(folder / "comm", f"{name}\n")
         write(folder / "status", f"Name:\t{name}\nUid:\t{user}\t{user}\t{user}\t{user}\n")
     assert bake.sessions(tmp_path, 61) == [71, 90]
+
+
+def test_what_runs_keeps_its_temporary_files(root: Path) -> None:
+    for name in ("tmp/ansible_lab_bake_host_payload_x/payload.zip", "var/tmp/systemd-private-x/a"):
+        write(root / name, "x")
+    cleaned(root)
+    assert (root / "tmp/ansible_lab_bake_host_payload_x/payload.zip").exists()
+    assert (root / "var/tmp/systemd-private-x/a").exists()
+    assert not (root / "tmp/upload").exists()
