@@ -74,7 +74,10 @@ rsync --archive --hard-links --acls --xattrs "$aside"/disk/* "$root/"
 if [ -z "$root" ]; then
     systemctl daemon-reload
     systemctl try-reload-or-restart --no-block ssh.service
-    systemctl start --no-block default.target # and all that it wants
+    # Their targets are there already, and would not look for them again.
+    for wanted in "$aside"/disk/etc/systemd/system/*.wants/*; do
+        [ ! -L "$wanted" ] || systemctl start --no-block "${{wanted##*/}}"
+    done
 fi
 rm -rf "$aside"
 """
@@ -91,7 +94,7 @@ Type=oneshot
 ExecStart=/{RESTORE}
 # It writes wherever something came from, as whoever it belongs to (setgid folders too), and asks
 # systemd; nothing else.
-CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID
+CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_SETFCAP
 IPAddressDeny=any
 KeyringMode=private
 LockPersonality=yes
