@@ -16,7 +16,7 @@ description:
     again when s3fs ends; C(lab-s3-watch@PATH.service) sees a hang and keeps the cache's size.
   - The bucket is asked before s3fs is, as s3fs ends with 0 for an absent bucket, refused
     credentials, a wrong region or an endpoint that is down. Each of these fails this task.
-  - The bare mount point belongs to root without any permission, and is immutable where the file
+  - The bare mount point is for root alone, and for nobody to write, and is immutable where the file
     system allows it, so that nothing is written beneath a mount that is gone.
   - A mount that is dead, hangs or lies over another is replaced.
 author: GPU lab

@@ -13,11 +13,12 @@ from pathlib import Path
 _GETFLAGS = 0x80086601
 _SETFLAGS = 0x40086602
 _IMMUTABLE = 0x10
-LOCKED_MODE = 0o000
+# Of root's own the right to look: rclone does before it mounts, and has no right to pass over modes.
+LOCKED_MODE = 0o500
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether the folder is root's, without any permission. Only where nothing is mounted."""
+    """Tell whether the folder is root's, for nobody to write. Only where nothing is mounted."""
     found = path.stat()
     return (found.st_uid, found.st_mode & 0o777) == (0, LOCKED_MODE)
 

@@ -19,7 +19,7 @@ After=network-online.target {mount}
 [Service]
 Type=forking
 Environment=PYTHONPATH={programs}
-# With all of root's rights, for a moment: it looks into a folder that nobody may enter, and
+# With all of root's rights, for a moment: it empties a folder that nobody may write to, and
 # makes it immutable. The daemon, which reads what the network says, has but the one to mount.
 ExecStartPre=+{keeper} prepare {path}
 ExecStart=/bin/mount {path}
