@@ -181,7 +181,7 @@ def log_out(page: Page, address: str) -> None:
     """Leave; the session is over, and the login asks again."""
     page.goto(f"{address}/logout")
     expect(page.get_by_text("Successfully logged out")).to_be_visible()
-    assert page.request.get(f"{address}/api/status").status == UNAUTHORISED
+    assert page.evaluate("fetch('/api/status').then(it => it.status)") == UNAUTHORISED
     page.goto(f"{address}/lab")
     expect(page.locator("input[name=password]")).to_be_visible()
 
