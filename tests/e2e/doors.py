@@ -9,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,10 @@ def of_the_firewall(lab: Lab) -> dict[int, set[str]]:
     found = rule.findall(listed)
     # Without a source a rule would be one of IPv6, too.
     assert found and all(many or one for many, one, _ in found), listed
-    return {int(port): set(re.split(", ", many or one)) for many, one, port in found}
+    return {
+        int(port): {str(ip_network(source)) for source in (many or one).split(", ")}
+        for many, one, port in found
+    }
 
 
 def listening(lab: Lab) -> set[int]:
