@@ -13,7 +13,7 @@ from pathlib import Path
 _GETFLAGS = 0x80086601
 _SETFLAGS = 0x40086602
 _IMMUTABLE = 0x10
-# Of root's own the right to look: rclone does before it mounts, and has no right to pass over modes.
+# Root may look, as rclone does before it mounts, which has no right to pass over modes.
 LOCKED_MODE = 0o500
 
 
