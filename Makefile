@@ -43,7 +43,7 @@ e2e: ## Build a lab through the sandbox, use it, destroy it
 	@scripts/setup.sh test
 	@scripts/test.sh e2e
 
-test-slow: ## Run the slow tests of parallel_unzip and s3_mount: twenty minutes (as root, all of them)
+test-slow: ## Run the slow tests (as root, all of them): half an hour, and two hours for killed playbooks
 	@scripts/setup.sh python
 	@scripts/test.sh slow
 
