@@ -15,7 +15,7 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.e2e import access, browser, doors, secrets
+from tests.e2e import access, browser, doors, rebuild, secrets
 from tests.e2e.conftest import KEPT, ROOT, Lab
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
@@ -270,6 +270,15 @@ def test_stop_start_and_a_new_address(lab: Lab) -> None:
     assert re.search(r"/s3: ok,\s+gpulab-\S+,\s+watched\s+since", shown)
     assert lab.play("playbooks/start.yml").total("changed") == 0
     lab.play("playbooks/verify_host.yml")
+
+
+def test_an_image_has_no_secret_and_a_new_host_from_it_is_the_same(lab: Lab) -> None:
+    rebuild.bake_and_rebuild(lab, client(lab, "ec2"))
+    rebuild.prune(lab, client(lab, "ec2"))
+
+
+def test_aws_takes_the_capacity_back(lab: Lab) -> None:
+    rebuild.take_the_capacity_back(lab, client(lab, "ec2"))
 
 
 def test_destroy_wants_the_name(lab: Lab) -> None:
