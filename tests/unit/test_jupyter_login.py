@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ class Clock:
         return self.now
 
 
-def limiter_class() -> Any:
-    """Take the limiter alone out of the file, whose other half needs jupyter-server."""
+def ours(name: str) -> Any:
+    """Take a class out of the file, whose other half needs jupyter-server."""
     tree = ast.parse(SOURCE.read_text())
     foreign = ("jupyter_server", "tornado", "traitlets")
     tree.body = [
@@ -32,7 +33,7 @@ def limiter_class() -> Any:
     ]
     names: dict[str, Any] = {"__name__": __name__}
     exec(compile(tree, str(SOURCE), "exec"), names)  # noqa: S102  (our own file)
-    return names["Limiter"]
+    return names[name]
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def limiter(clock: Clock) -> Any:
-    return limiter_class()(10, clock)
+    return ours("Limiter")(10, clock)
 
 
 def test_ten_at_once_and_no_more(limiter: Any) -> None:
@@ -70,3 +71,18 @@ def test_what_is_kept_of_addresses_has_a_limit(limiter: Any, clock: Clock) -> No
         clock.now += 7
         assert limiter.take(f"192.0.2.{number}")
     assert len(limiter._left) <= 1001
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ("404 GET /api/x?token=abc-1_2 (::1): no", "404 GET /api/x?token=[secret] (::1): no"),
+        ("GET /a?token=abc&hash=1", "GET /a?token=[secret]&hash=1"),
+        ("uri='/a?b=1&token=abc', version", "uri='/a?b=1&token=[secret]', version"),
+        ("nothing to hide 100%", "nothing to hide 100%"),
+    ],
+)
+def test_no_log_tells_a_token(said: str, written: str) -> None:
+    record = logging.LogRecord("tornado.general", logging.WARNING, "", 0, "%s", (said,), None)
+    assert ours("NoToken")().filter(record)
+    assert record.getMessage() == written

@@ -1,4 +1,4 @@
-"""The login of the lab's Jupyter: by password, and not as often as somebody likes.
+"""The login of the lab's Jupyter: by password, not as often as somebody likes, and told to no log.
 
 Each try costs the server a third of a second of its own time, in which no notebook is served; so
 tries are counted before the password is looked at.
@@ -6,6 +6,8 @@ tries are counted before the password is looked at.
 
 from __future__ import annotations
 
+import logging
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +20,10 @@ from traitlets import Integer
 MINUTE = 60.0
 TOO_MANY = 429
 SOURCES_KEPT = 1000
+# Tornado writes the whole address of a request that failed; jupyter-server hides tokens in its own
+# lines alone.
+TORNADO = ("tornado.access", "tornado.application", "tornado.general")
+TOKEN = re.compile(r"(token=)[^&\s)'\"]+")
 
 
 @dataclass
@@ -47,6 +53,17 @@ class Limiter:
         return self._now(source, now) >= self.per_minute
 
 
+class NoToken(logging.Filter):
+    """Hides the token that an address names."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let each line through, without tokens."""
+        said = record.getMessage()
+        if TOKEN.search(said):
+            record.msg, record.args = TOKEN.sub(r"\1[secret]", said), ()
+        return True
+
+
 class LabLogin(PasswordIdentityProvider):  # type: ignore[misc]  # jupyter-server is on the host only
     """The password login of jupyter-server, with a limit."""
 
@@ -55,6 +72,8 @@ class LabLogin(PasswordIdentityProvider):  # type: ignore[misc]  # jupyter-serve
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._limiter = Limiter(self.tries_per_minute)
+        for name in TORNADO:
+            logging.getLogger(name).addFilter(NoToken())
 
     def process_login_form(self, handler: RequestHandler) -> User | None:
         """Look at the password, unless this address has tried too often."""
