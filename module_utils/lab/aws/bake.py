@@ -181,12 +181,17 @@ def prune(aws: Aws, steps: Sequence[Step]) -> None:
     """Delete images, and only then the snapshots that they need. Raises AwsError."""
     for step in steps:
         bake: Bake = step.args["bake"]
-        unless(GONE, lambda b=bake: aws.call("ec2", "DeregisterImage", ImageId=b.id))  # type: ignore[misc]
+        _deregister(aws, bake.id)
         for snapshot in bake.snapshots:
-            unless(
-                GONE,
-                lambda s=snapshot: aws.call("ec2", "DeleteSnapshot", SnapshotId=s),  # type: ignore[misc]
-            )
+            _delete_snapshot(aws, snapshot)
+
+
+def _deregister(aws: Aws, image: str) -> None:
+    unless(GONE, lambda: aws.call("ec2", "DeregisterImage", ImageId=image))
+
+
+def _delete_snapshot(aws: Aws, snapshot: str) -> None:
+    unless(GONE, lambda: aws.call("ec2", "DeleteSnapshot", SnapshotId=snapshot))
 
 
 def said(bakes: Sequence[Bake], gb_month: float, lab: str) -> list[str]:

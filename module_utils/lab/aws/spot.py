@@ -45,12 +45,13 @@ def requests(aws: Aws, names: Names) -> tuple[str, ...]:
 def cancel(aws: Aws, ids: Sequence[str]) -> None:
     """Cancel requests, so that AWS starts and makes nothing for them any more. Raises AwsError."""
     for request in ids:
-        unless(
-            GONE,
-            lambda r=request: aws.call(  # type: ignore[misc]
-                "ec2", "CancelSpotInstanceRequests", SpotInstanceRequestIds=[r]
-            ),
-        )
+        _cancel(aws, request)
+
+
+def _cancel(aws: Aws, request: str) -> None:
+    """One request a call, so that one that is gone stops none of the others."""
+    ids = [request]
+    unless(GONE, lambda: aws.call("ec2", "CancelSpotInstanceRequests", SpotInstanceRequestIds=ids))
 
 
 def interrupted(host: Instance) -> bool:
