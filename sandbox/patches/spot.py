@@ -31,8 +31,9 @@ INTERRUPTED = "Server.SpotInstanceShutdown"
 
 def apply(_settings: Settings) -> None:
     """Patch RunInstances, the life of instances, and requests."""
-    instances.Instance.spot_instance_request_id = None  # type: ignore[attr-defined]
-    instances.Instance.interruption = None  # type: ignore[attr-defined]
+    # What moto's instances do not have.
+    instances.Instance.spot_instance_request_id = None  # type: ignore[attr-defined]  # see above
+    instances.Instance.interruption = None  # type: ignore[attr-defined]  # see above
     patch(instances.InstanceBackend, "run_instances", _run_instances)
     patch(responses.InstanceResponse, "run_instances", _as_asked)
     patch(responses.InstanceResponse, "modify_instance_attribute", _modify)

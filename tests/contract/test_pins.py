@@ -41,3 +41,14 @@ def test_the_ansible_package_brings_the_collections_named(wanted: dict[str, str]
     namespace, name = wanted["name"].split(".")
     manifest = json.loads((COLLECTIONS / namespace / name / "MANIFEST.json").read_text())
     assert manifest["collection_info"]["version"] == wanted["version"]
+
+
+def test_all_roles_install_one_uv() -> None:
+    """A role stands alone, so each has the version; in a lab they share one folder."""
+    versions = {
+        value
+        for path in (ROOT / "roles").glob("*/defaults/main.yml")
+        for name, value in (yaml.safe_load(path.read_text()) or {}).items()
+        if name.endswith("_uv_version")
+    }
+    assert len(versions) == 1

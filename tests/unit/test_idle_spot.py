@@ -38,10 +38,14 @@ class Host:
         self.hooks_until = self.unmount_seconds = 0.0
         self.ran = folder / "lab" / before_stop.RAN
 
+    def signalled(self) -> list[Process]:
+        self.did.append("signal")
+        return []
+
     def steps(self) -> Steps:
         return Steps(
             warn=lambda _text: self.did.append("warn"),
-            signalled=lambda: (self.did.append("signal"), [])[1],  # type: ignore[func-returns-value]
+            signalled=self.signalled,
             hooks=self.hooks,
             unmount=self.unmount,
             again=lambda: self.did.append("again"),

@@ -112,7 +112,7 @@ def test_asks_long_enough_to_tell_hung_from_slow(
         (DEAD, OK, DEAD),
     ],
 )
-def test_a_bucket_that_is_asked_past_the_mount_counts(
+def test_a_bucket_that_is_asked_itself_counts(
     mount: Health, bucket: Health | None, seen: Health, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "probe", lambda *_, **__: mount)

@@ -35,7 +35,8 @@ def forward(aws: Faulty, spec: Spec) -> None:
 def ids(aws: Faulty) -> tuple[str, str, str]:
     """Give the ids of host, old host and data volume."""
     pair = rebuild.look(aws, NAMES)
-    return tuple(thing.id if thing else "" for thing in (pair.host, pair.old, pair.data))  # type: ignore[return-value]
+    host, old, data = (thing.id if thing else "" for thing in (pair.host, pair.old, pair.data))
+    return host, old, data
 
 
 def test_the_host_is_another_and_the_data_volume_is_not(aws: Faulty, spec: Spec) -> None:

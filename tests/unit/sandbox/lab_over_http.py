@@ -7,7 +7,6 @@ in its process for good.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -53,9 +52,7 @@ def stopped_by_schedule(served: Served, aws: Boto) -> list[str]:
 def main(folder: Path) -> dict[str, Any]:
     """Build, be stopped, retire, come back, destroy."""
     with sandbox(folder / "sandbox") as served:
-        os.environ["AWS_ENDPOINT_URL"] = served.url
-        os.environ["AWS_ACCESS_KEY_ID"] = served.key.access_key_id
-        os.environ["AWS_SECRET_ACCESS_KEY"] = served.key.secret_access_key
+        served.become(served.key.access_key_id, served.key.secret_access_key)
         aws = Boto("us-east-1")
         told: dict[str, Any] = {}
         told["steps"], told["summary"] = build(aws, folder)

@@ -7,7 +7,6 @@ moto in its process for good.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -229,8 +228,7 @@ def main(folder: Path) -> dict[str, Any]:
     """Live, and say what was asked and what each action is needed for."""
     with sandbox(folder / "sandbox") as served:
         make_user(served)
-        os.environ["AWS_ENDPOINT_URL"] = served.url
-        os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"] = KEY, SECRET
+        served.become(KEY, SECRET)
         life = Life(Boto("us-east-1"), served.client, folder)
         with recorded() as asked:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,11 @@ class Served:
         if (service, used, token) not in self.clients:
             self.clients[service, used, token] = self._new_client(service, used, token)
         return self.clients[service, used, token]
+
+    def become(self, key_id: str, secret: str) -> None:
+        """Let whatever else asks AWS in this process ask here, with this key."""
+        os.environ["AWS_ENDPOINT_URL"] = self.url
+        os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"] = key_id, secret
 
     def _new_client(self, service: str, used: AdminKey, token: str | None) -> Any:
         return boto3.client(  # type: ignore[call-overload]

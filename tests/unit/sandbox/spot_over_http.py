@@ -7,7 +7,6 @@ in its process for good.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -115,9 +114,7 @@ def give_up(served: Served, aws: Boto, spec: Spec) -> tuple[list[str], bool, lis
 def main(folder: Path) -> dict[str, Any]:
     """Build, be interrupted, stop, start, be replaced, destroy."""
     with sandbox(folder / "sandbox") as served:
-        os.environ["AWS_ENDPOINT_URL"] = served.url
-        os.environ["AWS_ACCESS_KEY_ID"] = served.key.access_key_id
-        os.environ["AWS_SECRET_ACCESS_KEY"] = served.key.secret_access_key
+        served.become(served.key.access_key_id, served.key.secret_access_key)
         aws = Boto("us-east-1")
         spec = wish(folder, spot=True)
         told: dict[str, Any] = {"built": build(aws, spec)[0], "made": requests(aws)}

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
+from tests.unit.sandbox.program import run_program
+
 # What moto never asks for.
 NEVER_ASKED = {
     "iam:CreateServiceLinkedRole": "AWS asks for it at an account's first Spot instance",
@@ -22,15 +18,7 @@ NEVER_ASKED = {
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("lab")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.unit.sandbox.policy_over_http", str(folder)],
-        cwd=ROOT, check=False, capture_output=True, text=True, timeout=300,
-        env={k: v for k, v in os.environ.items() if not k.startswith("AWS_")},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])  # moto grumbles before
-    return answer
+    return run_program("policy_over_http", tmp_path_factory.mktemp("lab"))
 
 
 def test_the_policy_is_enough(told: dict[str, Any]) -> None:

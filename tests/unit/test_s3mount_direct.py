@@ -1,4 +1,4 @@
-"""The bucket asked past a mount that answers from what it remembers."""
+"""The bucket asked itself, where a mount answers from what it remembers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.lab.errors import LabError
-from ansible.module_utils.lab.s3mount import past
+from ansible.module_utils.lab.s3mount import direct
 from ansible.module_utils.lab.s3mount.backends.asked import Asked, Backend, Owner
 from ansible.module_utils.lab.s3mount.backends.mount_s3 import MountS3
 from ansible.module_utils.lab.s3mount.backends.rclone import Rclone
@@ -45,7 +45,7 @@ def entry(
 def test_the_line_of_fstab_tells_where_the_bucket_is(
     backend: Callable[[], Backend], bucket: Bucket
 ) -> None:
-    assert past.bucket_of(entry(backend, bucket)) == bucket
+    assert direct.bucket_of(entry(backend, bucket)) == bucket
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -68,7 +68,7 @@ def test_the_bucket_is_asked_with_the_keys_of_the_mount(
     keys.write_text(KEYS)
     with serve(Server(status=status, body=body)) as server:
         bucket = Bucket("b", "us-east-1", server.url, path_style=True)
-        told = past.health(entry(backend, bucket, keys=keys), 3.0)
+        told = direct.health(entry(backend, bucket, keys=keys), 3.0)
     assert (told.state, told.refused) == expected
     [(method, path, headers)] = server.asked
     assert (method, path) == ("GET", "/b/?list-type=2&max-keys=1")
@@ -82,7 +82,7 @@ def test_a_service_that_is_away_refuses_nothing(
     keys = tmp_path / "keys"
     keys.write_text(KEYS)
     bucket = Bucket("b", "us-east-1", "http://127.0.0.1:1", path_style=True)
-    told = past.health(entry(backend, bucket, keys=keys), 3.0)
+    told = direct.health(entry(backend, bucket, keys=keys), 3.0)
     assert (told.state, told.refused) == (State.DEGRADED, False)
 
 
@@ -90,8 +90,8 @@ def test_keys_are_read_from_their_file_and_need_none_where_nothing_signs(tmp_pat
     keys = tmp_path / "keys"
     keys.write_text(KEYS)
     bucket = Bucket("b", "us-east-1")
-    assert past.keys_of(entry(Rclone, bucket, keys=keys)) == Credentials("KEY", "a%b")
-    assert past.keys_of(entry(Rclone, bucket, "anonymous")) is None
+    assert direct.keys_of(entry(Rclone, bucket, keys=keys)) == Credentials("KEY", "a%b")
+    assert direct.keys_of(entry(Rclone, bucket, "anonymous")) is None
     keys.write_text("[default]\n")
     with pytest.raises(LabError, match=r"aws_access_key_id.*run s3_mount again"):
-        past.keys_of(entry(Rclone, bucket, keys=keys))
+        direct.keys_of(entry(Rclone, bucket, keys=keys))
