@@ -17,6 +17,7 @@ from ..errors import LabError
 from . import (
     bucket,
     cache,
+    direct,
     folders,
     fstab,
     helper,
@@ -26,7 +27,6 @@ from . import (
     mountinfo,
     mountpoint,
     names,
-    past,
     sigv4,
     status,
     unmount,
@@ -42,8 +42,8 @@ PROBE_DEADLINE = 10.0  # seconds
 _STOP_DEADLINE = 330.0  # the unit's TimeoutStopSec and a little
 # Named by import, as Ansible ships what is imported and nothing else.
 _PROGRAMS = (
-    *(bucket, cache, folders, fstab, helper, imds, keeper, metadata, mountinfo),
-    *(mountpoint, names, past, probe_module, sigv4, status, unmount, wait, watch),
+    *(bucket, cache, direct, folders, fstab, helper, imds, keeper, metadata, mountinfo),
+    *(mountpoint, names, probe_module, sigv4, status, unmount, wait, watch),
 )
 Runner = Callable[[list[str], float], "Ran"]
 

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import cache, fstab, mountpoint, names, past, unmount, wait, watch
+from . import cache, direct, fstab, mountpoint, names, unmount, wait, watch
 from .folders import make_private
 from .probe import Health, State, probe
 
@@ -75,9 +75,9 @@ def look_after(path: str) -> None:
 
 
 def ask_bucket(path: str, deadline: float) -> Health | None:
-    """Ask the bucket past the mount; None where the mount itself asks it."""
+    """Ask the bucket itself; None where the mount itself asks it."""
     entry = _entry(path)
-    return None if entry.fstype == past.S3FS else past.health(entry, deadline)
+    return None if entry.fstype == direct.S3FS else direct.health(entry, deadline)
 
 
 def keys_changed(path: str) -> bool:

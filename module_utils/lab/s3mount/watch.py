@@ -79,7 +79,7 @@ class Watcher:
 
 
 def watch(
-    path: str, stale: Callable[[str], bool], trim: Callable[[str], None], past: AskBucket
+    path: str, stale: Callable[[str], bool], trim: Callable[[str], None], ask_bucket: AskBucket
 ) -> None:
     """Look after the mount for ever."""
     bucket_at = trim_at = 0.0
@@ -88,7 +88,7 @@ def watch(
         now = time.monotonic()
         between = _WHILE_UNWELL if watcher.unwell else _BETWEEN_BUCKET_PROBES
         remote = now - bucket_at >= between
-        watcher.look(look(path, remote, watcher.last, past))
+        watcher.look(look(path, remote, watcher.last, ask_bucket))
         if remote:
             bucket_at = now
         if now - trim_at >= _BETWEEN_TRIMS:
@@ -97,16 +97,16 @@ def watch(
         time.sleep(_BETWEEN_PROBES)
 
 
-def look(path: str, remote: bool, last: Health, past: AskBucket = lambda *_: None) -> Health:
+def look(path: str, remote: bool, last: Health, ask_bucket: AskBucket = lambda *_: None) -> Health:
     """Ask the mount, and with `remote` the bucket; without, an unwell bucket stays unwell.
 
-    `past` asks the bucket itself where a mount would answer from what it remembers.
+    `ask_bucket` asks the bucket itself where a mount would answer from what it remembers.
     """
     health = probe(path, _BUCKET_DEADLINE if remote else _HANG, remote=remote)
     if health.state is State.HUNG and remote:
         return probe(path, _HANG, remote=False)
     if health.state is State.OK and remote:
-        told = past(path, _BUCKET_DEADLINE)
+        told = ask_bucket(path, _BUCKET_DEADLINE)
         return health if told is None or told.state is State.OK else told
     if health.state is State.OK and last.state is State.DEGRADED:
         return last

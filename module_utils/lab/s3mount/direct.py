@@ -1,4 +1,4 @@
-"""Asks the bucket past the mount: what a backend remembers says nothing about the bucket.
+"""Asks the bucket itself, not the mount: what a backend remembers says nothing about the bucket.
 
 rclone and Mountpoint answer from what they have listed, so a bucket that is
 away or refuses the keys does not show through the mount. Also runs on the
