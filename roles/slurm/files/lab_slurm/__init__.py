@@ -1,0 +1,1 @@
+"""What role slurm's programs on the hosts have in common."""
