@@ -19,7 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -58,6 +58,8 @@ class Progress:
     step: int
     loss: list[list[float]]  # [epochs done, loss of the last steps, their accuracy in percent]
     accuracy: list[list[float]]  # [epochs done, accuracy on the test images in percent]
+    # Of the steps since the last row of loss: sum of the losses, right guesses, images.
+    since: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
 
     @classmethod
     def start(cls) -> Progress:
@@ -238,17 +240,26 @@ def check_recipe(path: Path, theirs: str, ours: Recipe) -> None:
         raise TrainError(f"{path} was made with {', '.join(differ)}: start anew with --fresh")
 
 
-def resume(path: Path, session: Session) -> None:
-    """Take up the checkpoint where there is one."""
+def find_checkpoint(path: Path, recipe: Recipe) -> dict[str, Any] | None:
+    """Read the checkpoint where there is one; refuse one of another recipe."""
     if not path.exists():
-        return
+        return None
     state = load_checkpoint(path)
-    check_recipe(path, state["recipe"], session.recipe)
+    check_recipe(path, state["recipe"], recipe)
+    progress = json.loads(state["progress"])
+    print(
+        f"resuming from {path}: epoch {progress['epoch'] + 1}, step {progress['step']}", flush=True
+    )
+    return state
+
+
+def take_up(session: Session, state: dict[str, Any] | None) -> None:
+    """Go on from a checkpoint; from the start without one."""
+    if state is None:
+        return
     session.model.load_state_dict(state["model"])
     session.optimizer.load_state_dict(state["optimizer"])
     session.progress = Progress(**json.loads(state["progress"]))
-    where = f"epoch {session.progress.epoch + 1}, step {session.progress.step}"
-    print(f"resuming from {path}: {where}", flush=True)
 
 
 # --- Training -------------------------------------------------------------------------------------
@@ -271,7 +282,6 @@ def train_epoch(session: Session, images: tuple[Any, Any], report: int) -> Itera
     pixels, labels = images
     progress, model, optimizer = session.progress, session.model, session.optimizer
     batches = order_of(progress.epoch, len(labels), session.recipe).split(session.recipe.batch)
-    lost = right = seen = 0.0
     for step in range(progress.step, len(batches)):
         chosen = batches[step].to(labels.device)
         guess = model(as_input(pixels[chosen]))
@@ -279,20 +289,29 @@ def train_epoch(session: Session, images: tuple[Any, Any], report: int) -> Itera
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        lost += loss.item() * len(chosen)
-        right += (guess.argmax(1) == labels[chosen]).sum().item()
-        seen += len(chosen)
-        progress.step = step + 1
+        count_step(progress, guess, labels[chosen], loss.item() * len(chosen))
         if progress.step % report == 0 or progress.step == len(batches):
-            done = progress.epoch + progress.step / len(batches)
-            progress.loss.append([done, lost / seen, 100 * right / seen])
-            print(
-                f"epoch {progress.epoch + 1} step {progress.step}/{len(batches)} "
-                f"loss {lost / seen:.3f} accuracy {100 * right / seen:.1f} %",
-                flush=True,
-            )
-            lost = right = seen = 0.0
+            end_row(progress, len(batches), progress.since)
         yield
+
+
+def count_step(progress: Progress, guess: Any, labels: Any, lost: float) -> None:
+    """Count a step as done; ``lost`` is the sum of its images' losses."""
+    right = (guess.argmax(1) == labels).sum().item()
+    now = (lost, right, len(labels))
+    progress.since = [old + new for old, new in zip(progress.since, now, strict=True)]
+    progress.step += 1
+
+
+def end_row(progress: Progress, steps: int, sums: list[float], said: bool = True) -> None:
+    """Add a row to the loss curve: ``sums`` as in Progress.since, ``steps`` of an epoch."""
+    lost, right, seen = sums
+    loss, accuracy = lost / seen, 100 * right / seen
+    progress.loss.append([progress.epoch + progress.step / steps, loss, accuracy])
+    progress.since = [0.0, 0.0, 0.0]
+    where = f"epoch {progress.epoch + 1} step {progress.step}/{steps}"
+    if said:
+        print(f"{where} loss {loss:.3f} accuracy {accuracy:.1f} %", flush=True)
 
 
 def end_epoch(progress: Progress, model: Any, images: tuple[Any, Any]) -> None:
@@ -351,7 +370,7 @@ def train(run: argparse.Namespace) -> int:
     recipe = Recipe(run.seed, run.batch, run.rate, classes)
     session = Session(recipe, Progress.start(), model, optimizer)
     if not run.fresh:
-        resume(run.work / "checkpoint.pt", session)
+        take_up(session, find_checkpoint(run.work / "checkpoint.pt", recipe))
     known, unseen = ([tensor.to(device) for tensor in part] for part in (train_images, test_images))
     return train_epochs(run, session, (known[0], known[1]), (unseen[0], unseen[1]))
 
@@ -384,10 +403,10 @@ def positive(text: str) -> int:
     return number
 
 
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+def make_parser(description: str | None = __doc__) -> argparse.ArgumentParser:
+    """Say what the command line may hold."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=DATA, help="folder with train/ and test/")
     parser.add_argument("--work", type=Path, default=WORK, help="local folder of the checkpoint")
@@ -399,7 +418,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--report", type=positive, default=50, help="steps between two lines")
     parser.add_argument("--keep", type=positive, default=100, help="steps between two checkpoints")
     parser.add_argument("--fresh", action="store_true", help="start anew, over the old checkpoint")
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    return make_parser().parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
