@@ -216,8 +216,8 @@ def test_this_machine_can_be_looked_at(tmp_path: Path, capsys: pytest.CaptureFix
     page = capsys.readouterr().out
     names = [line.split()[0] for line in page.splitlines()[2:]]
     assert names == [
-        "ssh", "console", "tmux", "jupyter", "terminals", "packages", "ansible", "uploads", "load",
-        "disk", "network", "gpu",
+        "ssh", "console", "tmux", "jupyter", "terminals", "packages", "ansible", "cluster",
+        "uploads", "load", "disk", "network", "gpu",
     ]  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from . import signals, traffic, wishes
+from . import cluster, signals, traffic, wishes
 from .decision import Sample, Signal
 
 PROC = Path("/proc")
@@ -65,6 +65,7 @@ def _sources(config: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Signal]
     yield "terminals", lambda: signals.terminals_signal(processes())
     yield "packages", lambda: signals.packages_signal(processes())
     yield "ansible", lambda: signals.ansible_signal(commands())
+    yield "cluster", lambda: cluster.look(_output, lambda: list(commands(cluster.STEP).values()))
     yield "uploads", uploads
     yield (
         "load",
@@ -111,11 +112,11 @@ def processes() -> list[signals.Process]:
     return found
 
 
-def commands() -> dict[int, list[str]]:
-    """Read the argument lists of what may be Ansible: its own programs, and any Python."""
+def commands(*names: str) -> dict[int, list[str]]:
+    """Read the argument lists by name; of what may be Ansible, and any Python, if none is given."""
     found = {}
     for process in processes():
-        if process.alive and process.name.startswith(("ansible", "python")):
+        if process.alive and process.name.startswith(names or ("ansible", "python")):
             try:
                 raw = (PROC / str(process.pid) / "cmdline").read_bytes()
             except (FileNotFoundError, ProcessLookupError):
