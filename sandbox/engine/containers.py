@@ -35,7 +35,8 @@ LOOKS = 10
 LOOK_EVERY_S = 0.2
 LOG_BYTES = "2m"
 LOOP_DEVICES = "b 7:* rwm"
-CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "SYS_BOOT", "MKNOD")
+# SYS_NICE: Slurm binds jobs to processors.
+CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "SYS_BOOT", "MKNOD", "SYS_NICE")
 ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[P^_].*?\x1b\\|.)")
 
 
