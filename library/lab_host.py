@@ -10,14 +10,15 @@ module: lab_host
 short_description: Make, mend or stop a lab in AWS
 description:
   - Makes what is missing, in this order, key pair, security group, bucket, role and instance
-    profile, instance, data volume; puts right what was changed by hand; starts a stopped host.
+    profile, instance, data volume, workers; puts right what was changed by hand; starts a stopped
+    host and stopped workers. It removes no worker; M(lab_workers) does.
   - Does the checks of M(lab_preflight) first, under a lock, so that two runs never make two hosts.
   - A run that is killed is mended by the next.
 options:
   state:
     description:
       - C(running) makes or mends the lab and starts its host.
-      - C(stopped) stops the host and waits for it.
+      - C(stopped) stops the workers, then the host, and waits for them.
     type: str
     choices: [running, stopped]
     default: running
@@ -70,6 +71,12 @@ created:
   description: Whether this run has made the host.
   returned: when O(state=running)
   type: bool
+created_workers:
+  description: The numbers of the workers that this run has made.
+  returned: when O(state=running)
+  type: list
+  elements: int
+  sample: [1, 2]
 lab_warnings:
   description: What the user should know although nothing is refused.
   returned: when O(state=running)
@@ -89,7 +96,7 @@ from ansible.module_utils.lab.aws import plan as plans
 from ansible.module_utils.lab.aws.clock import Clock
 from ansible.module_utils.lab.aws.lock import lock
 from ansible.module_utils.lab.aws.names import Names
-from ansible.module_utils.lab.aws.power import find, stop
+from ansible.module_utils.lab.aws.power import find_all, stop, stop_workers
 from ansible.module_utils.lab.aws.session import Boto
 from ansible.module_utils.lab.aws.work import Work
 from ansible.module_utils.lab.errors import LabError
@@ -121,35 +128,47 @@ def _planned(decided: common.Decided) -> dict[str, Any]:
     return {
         "changed": bool(decided.steps),
         "created": any(step.do == "launch" for step in decided.steps),
+        "created_workers": [
+            number
+            for step in decided.steps
+            if step.do == "launch_workers"
+            for number in step.args["tags"]
+        ],
         "diff": plans.diff(decided.steps),
         **decided.answer(),
     }
 
 
 def switch_off(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    """Stop the host. Raises LabError."""
+    """Stop the workers and then the host, on which they rely. Raises LabError."""
     spec = common.spec(params)
     aws = Boto(spec.region)
     environment.check(aws.endpoints, aws.access_key, os.environ)
-    host = find(aws, Names(spec.name, spec.region))
-    if host is None:
+    names = Names(spec.name, spec.region)
+    host, workers = find_all(aws, names)
+    if host is None and not workers:
         raise LabError(
             f"There is no host of the lab {spec.name} in {spec.region} to stop: see"
             " `ansible-playbook playbooks/status.yml`"
         )
-    changed = host.state not in ("stopped", "stopping")
-    if host.state != "stopped" and not check_mode:
+    every = [*workers, *([host] if host else ())]
+    running = [one for one in every if one.state not in ("stopped", "stopping")]
+    if any(one.state != "stopped" for one in every) and not check_mode:
         with lock(spec.state_dir):
-            host_then = stop(aws, host, Clock())
-            known = spent.update(spent.read(spec.state_dir), host, None, datetime.now(UTC))
-            spent.save(spec.state_dir, spent.update(known, host_then, None, datetime.now(UTC)))
+            then = stop_workers(aws, workers, Clock())
+            if host and host.state != "stopped":
+                then.append(stop(aws, host, Clock()))
+            known = spent.read(spec.state_dir)
+            for one in (*every, *then):
+                known = spent.update(known, one, None, datetime.now(UTC))
+            spent.save(spec.state_dir, known)
     return {
-        "changed": changed,
-        "host": {"name": spec.name, "instance_id": host.id, "state": "stopped"},
-        "steps": [f"Stop {host.id}, which is {host.state}"] if changed else [],
+        "changed": bool(running),
+        "host": {"name": spec.name, "instance_id": host.id if host else "", "state": "stopped"},
+        "steps": [f"Stop {one.id}, which is {one.state}" for one in running],
         "diff": {
-            "before": f"instance {host.id}: {host.state}\n",
-            "after": f"instance {host.id}: stopped\n",
+            "before": "".join(f"instance {one.id}: {one.state}\n" for one in every),
+            "after": "".join(f"instance {one.id}: stopped\n" for one in every),
         },
     }
 

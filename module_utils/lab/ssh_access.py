@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ class Host:
     tunnel_port: int
     state_dir: Path
     proxy: str = ""  # the command that leads to its port 22, where that is not open
+    worker: int = 0  # the number of a worker, 0 for the lab's host
 
     @property
     def known_hosts(self) -> Path:
@@ -158,11 +160,11 @@ def _rank(kind: str) -> int:
     return KINDS.index(kind) if kind in KINDS else len(KINDS)
 
 
-def config(host: Host) -> str:
-    """Return the text of ssh_config: a shell with the tunnel, and the tunnel alone."""
+def _entry(host: Host) -> str:
+    """Return what an entry of ssh_config says after its name."""
     quoted = '"{}"'.format
     proxy = f"  ProxyCommand {host.proxy}\n" if host.proxy else ""
-    common = f"""\
+    return f"""\
   HostName {host.address}
 {proxy}  HostKeyAlias {host.alias}
   User {host.user}
@@ -178,9 +180,15 @@ def config(host: Host) -> str:
   ForwardX11 no
   ServerAliveInterval 30
   ServerAliveCountMax 6
-  LocalForward 127.0.0.1:{host.tunnel_port} 127.0.0.1:8888
 """
-    return f"""\
+
+
+def config(host: Host, workers: Iterable[Host] = ()) -> str:
+    """Return the text of ssh_config: a shell with the tunnel, the tunnel alone, the workers."""
+    common = f"""\
+{_entry(host)}  LocalForward 127.0.0.1:{host.tunnel_port} 127.0.0.1:8888
+"""
+    text = f"""\
 # Written by playbooks/create_host.yml and start.yml; changes are lost.
 # A shell with the tunnel to Jupyter. A second shell cannot have the same port: ssh says so and
 # goes on without it.
@@ -189,10 +197,38 @@ Host {host.lab}
 # The tunnel alone (ssh -N), which fails where the port is taken. playbooks/tunnel.yml opens it.
 Host {host.lab}-tunnel
 {common}  ExitOnForwardFailure yes
-  ControlPath {quoted(host.control_path)}
+  ControlPath {f'"{host.control_path}"'}
 """
+    return text + "".join(f"\n{_heading(one.lab, one.worker)}{_entry(one)}" for one in workers)
 
 
-def wanted_files(host: Host, key: str) -> dict[Path, str]:
-    """Return both files' texts."""
-    return {host.ssh_config: config(host), host.known_hosts: f"{host.alias} {key}\n"}
+def _heading(lab: str, number: int) -> str:
+    return f"Host {lab}-worker-{number}\n"
+
+
+def forget(state_dir: Path, lab: str, gone: Mapping[int, str]) -> dict[Path, str]:
+    """Return the new texts of the files that name workers which are gone (number -> id)."""
+    texts = {
+        path: path.read_text()
+        for path in (state_dir / "ssh_config", state_dir / "known_hosts")
+        if path.exists()
+    }
+    changed = {}
+    for path, before in texts.items():
+        text = before
+        for number, alias in gone.items():
+            text = re.sub(rf"(?m)^{re.escape(alias)} .*\n", "", text)
+            text = re.sub(rf"\n{re.escape(_heading(lab, number))}(?:  .*\n)*", "", text)
+        if text != before:
+            changed[path] = text
+    return changed
+
+
+def wanted_files(
+    host: Host, key: str, workers: Mapping[Host, str] | None = None, asleep: Iterable[Host] = ()
+) -> dict[Path, str]:
+    """Return both files' texts, with the workers' keys; of those asleep the keys stay on record."""
+    keys = {host: [key], **{one: [its] for one, its in (workers or {}).items()}}
+    keys |= {one: known(one) for one in asleep}
+    lines = [f"{one.alias} {each}\n" for one, its in keys.items() for each in its]
+    return {host.ssh_config: config(host, workers or ()), host.known_hosts: "".join(lines)}

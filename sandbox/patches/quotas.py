@@ -1,6 +1,6 @@
 """Gap: service quotas know only `vpc`, cannot be listed, and limit nothing.
 
-Here a small account's EC2 quotas, in vCPUs, are told by GetServiceQuota and ListServiceQuotas,
+Here an EC2 account's quotas, in vCPUs, are told by GetServiceQuota and ListServiceQuotas,
 and RunInstances keeps to them (VcpuLimitExceeded).
 """
 
@@ -39,7 +39,7 @@ class Quota:
 
 _G, _P, _STANDARD = "g|gr|vt", "p", "a|c|d|h|i|im|is|m|r|t|z"
 QUOTAS = (
-    Quota("L-DB2E81BA", "Running On-Demand G and VT instances", 8, _G, False),
+    Quota("L-DB2E81BA", "Running On-Demand G and VT instances", 64, _G, False),
     Quota("L-3819A6DF", "All G and VT Spot Instance Requests", 8, _G, True),
     Quota("L-417A185B", "Running On-Demand P instances", 0, _P, False),
     Quota("L-7212CCBC", "All P4, P3 and P2 Spot Instance Requests", 0, _P, True),

@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import LabError
-from . import apply_guard, keys, power, safe, seen
+from . import apply_guard, keys, launch_workers, power, safe, seen
 from .clock import MINUTE
 from .launch import launch, start, wait_for_state
 from .lock import write_private
 from .names import DATA_DEVICE, POLICY, write_tags
-from .plan import HOP_LIMIT, Step
+from .plan_mend import HOP_LIMIT
 from .session import AwsError, unless
-from .things import Rule, Volume
+from .steps import Step
+from .things import ITSELF, Rule, Volume
 from .work import Work
 
 EXISTS = {"EntityAlreadyExists", "EntityAlreadyExistsException"}
@@ -57,10 +58,12 @@ def _create_group(work: Work, _step: Step) -> None:
     work.group_id = made["GroupId"]
 
 
-def permission(rule: Rule) -> dict[str, Any]:
-    """Put one rule into AWS's form."""
+def permission(rule: Rule, group_id: str = "") -> dict[str, Any]:
+    """Put one rule of the group of this id into AWS's form."""
     source: dict[str, Any]
-    if rule.source.startswith("sg-"):
+    if rule.source == ITSELF:
+        source = {"UserIdGroupPairs": [{"GroupId": group_id}]}
+    elif rule.source.startswith("sg-"):
         source = {"UserIdGroupPairs": [{"GroupId": rule.source}]}
     elif rule.source.startswith("pl-"):
         source = {"PrefixListIds": [{"PrefixListId": rule.source}]}
@@ -73,7 +76,7 @@ def permission(rule: Rule) -> dict[str, Any]:
 
 
 def _close(work: Work, step: Step) -> None:
-    wanted = [permission(step.args["rule"])]
+    wanted = [permission(step.args["rule"], work.group_id)]
     unless(
         {"InvalidPermission.NotFound"},
         lambda: work.ec2("RevokeSecurityGroupIngress", GroupId=work.group_id, IpPermissions=wanted),
@@ -81,7 +84,7 @@ def _close(work: Work, step: Step) -> None:
 
 
 def _open(work: Work, step: Step) -> None:
-    wanted = [permission(step.args["rule"])]
+    wanted = [permission(step.args["rule"], work.group_id)]
     unless(
         {"InvalidPermission.Duplicate"},
         lambda: work.ec2(
@@ -192,20 +195,20 @@ def _fill_profile(work: Work, _step: Step) -> None:
     )
 
 
-def _attribute(work: Work, **what: Any) -> None:
-    work.ec2("ModifyInstanceAttribute", InstanceId=work.host_id(), **what)
+def _attribute(work: Work, instance_id: str, **what: Any) -> None:
+    work.ec2("ModifyInstanceAttribute", InstanceId=instance_id, **what)
 
 
 def _protect(work: Work, _step: Step) -> None:
-    _attribute(work, DisableApiTermination={"Value": True})
+    _attribute(work, work.host_id(), DisableApiTermination={"Value": True})
 
 
 def _keep_on_shutdown(work: Work, _step: Step) -> None:
-    _attribute(work, InstanceInitiatedShutdownBehavior={"Value": "stop"})
+    _attribute(work, work.host_id(), InstanceInitiatedShutdownBehavior={"Value": "stop"})
 
 
-def _set_groups(work: Work, _step: Step) -> None:
-    _attribute(work, Groups=[work.group_id])
+def _set_groups(work: Work, step: Step) -> None:
+    _attribute(work, step.args["id"], Groups=[work.group_id])
 
 
 def _stop_host(work: Work, _step: Step) -> None:
@@ -215,17 +218,17 @@ def _stop_host(work: Work, _step: Step) -> None:
 
 def _change_type(work: Work, _step: Step) -> None:
     wait_for_state(work, work.host_id(), "stopped")
-    _attribute(work, InstanceType={"Value": work.target.spec.instance_type})
+    _attribute(work, work.host_id(), InstanceType={"Value": work.target.spec.instance_type})
 
 
 def _tag_host(work: Work, step: Step) -> None:
-    work.ec2("CreateTags", Resources=[work.host_id()], Tags=write_tags(step.args["tags"]))
+    work.ec2("CreateTags", Resources=[step.args["id"]], Tags=write_tags(step.args["tags"]))
 
 
-def _require_tokens(work: Work, _step: Step) -> None:
+def _require_tokens(work: Work, step: Step) -> None:
     work.ec2(
         "ModifyInstanceMetadataOptions",
-        InstanceId=work.host_id(),
+        InstanceId=step.args["id"],
         HttpTokens="required",
         HttpPutResponseHopLimit=HOP_LIMIT,
         HttpEndpoint="enabled",
@@ -233,13 +236,13 @@ def _require_tokens(work: Work, _step: Step) -> None:
     )
 
 
-def _set_profile(work: Work, _step: Step) -> None:
-    """Exchange whatever profile the host has for its own."""
+def _set_profile(work: Work, step: Step) -> None:
+    """Exchange whatever profile an instance has for its own."""
     found = work.aws.pages(
         "ec2",
         "DescribeIamInstanceProfileAssociations",
         "IamInstanceProfileAssociations",
-        Filters=[{"Name": "instance-id", "Values": [work.host_id()]}],
+        Filters=[{"Name": "instance-id", "Values": [step.args["id"]]}],
     )
     current = [a for a in found if a["State"] in ("associating", "associated")]
     profile = {"Name": work.target.names.role}
@@ -252,7 +255,7 @@ def _set_profile(work: Work, _step: Step) -> None:
     else:
         work.ec2(
             "AssociateIamInstanceProfile",
-            InstanceId=work.host_id(),
+            InstanceId=step.args["id"],
             IamInstanceProfile=profile,
         )
 
@@ -359,5 +362,7 @@ STEPS: Mapping[str, Callable[[Work, Step], None]] = {
     "set_profile": _set_profile,
     "create_volume": _create_volume,
     "attach_volume": _attach_volume,
+    "start_workers": launch_workers.start,
+    "launch_workers": launch_workers.launch,
     **apply_guard.STEPS,
 }

@@ -50,11 +50,21 @@ def _allow_stop(work: Work, _step: Step) -> None:
 
 
 def _set_schedule(work: Work, step: Step) -> None:
-    """Set a schedule for the host as it runs now; a new role needs some seconds to be known."""
-    host_id = work.host_id()
+    """Set a schedule for the host as it runs now."""
+    _set(work, step.args["kind"], work.host_id(), 0)
+
+
+def _set_worker_schedules(work: Work, step: Step) -> None:
+    """Set the schedules of workers, which end with the host."""
+    for number in step.args["numbers"]:
+        _set(work, step.args["kind"], work.workers[number].id, number)
+
+
+def _set(work: Work, kind: str, instance_id: str, number: int) -> None:
+    """Set one; a new role needs some seconds to be known."""
     if work.host is None:
         raise LabError("The host is not there: run the same command again")
-    want = _wanted(work).schedule(step.args["kind"], host_id, work.host.launched)
+    want = _wanted(work).schedule(kind, instance_id, work.host.launched, number)
     end = work.clock.now() + 2 * MINUTE
     while True:
         try:
@@ -85,6 +95,7 @@ STEPS: Mapping[str, Callable[[Work, Step], None]] = {
     "create_stopper": _create_stopper,
     "allow_stop": _allow_stop,
     "set_schedule": _set_schedule,
+    "set_worker_schedules": _set_worker_schedules,
     "drop_schedule": _drop_schedule,
     "set_budget": _set_budget,
     "drop_budget": _drop_budget,

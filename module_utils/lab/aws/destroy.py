@@ -15,7 +15,7 @@ from .names import Names, read_tags
 from .seen import NO_ENTITY
 from .session import Aws, AwsError, side_by_side, unless
 from .steps import Step
-from .things import Bucket, Group, Guard, Instance, KeyPair, Profile, Role, Seen, Volume
+from .things import Bucket, Group, Guard, Instance, KeyPair, Profile, Role, Schedule, Seen, Volume
 from .variables import Spec
 
 GONE = {
@@ -95,15 +95,21 @@ def look(aws: Aws, names: Names, bucket: str) -> Things:
 def _guard(aws: Aws, names: Names) -> Guard:
     """Look at what stops the host from outside; what is somebody else's is left out."""
     account = str(aws.call("sts", "GetCallerIdentity")["Account"])
-    found = guard.look(aws, names, account)
-    ours = {
-        kind: schedule
-        for kind, schedule in found.schedules.items()
-        if schedule.role_arn.endswith(f":{account}:role/{names.stopper}")
-    }
+    found = guard.look(aws, names, account, workers=True)
+
+    def ours(schedules: Mapping[str, Schedule]) -> dict[str, Schedule]:
+        by_us = f":{account}:role/{names.stopper}"
+        return {key: one for key, one in schedules.items() if one.role_arn.endswith(by_us)}
+
     role = found.role if found.role and names.owns(found.role.tags) else None
     budget = found.budget if found.budget and found.budget.tag == f"user:Lab${names.lab}" else None
-    return replace(found, schedules=ours, role=role, budget=budget)
+    return replace(
+        found,
+        schedules=ours(found.schedules),
+        workers=ours(found.workers),
+        role=role,
+        budget=budget,
+    )
 
 
 def _imaged(aws: Aws, names: Names) -> dict[str, set[str]]:
@@ -153,7 +159,7 @@ def make_plan(wish: Wish, names: Names, there: Things) -> list[Step]:
     """Return the steps, in the order in which AWS lets go of things."""
     steps = [Step("cancel", f"Cancel the Spot request {i}", {"id": i}) for i in there.requests]
     steps += [
-        Step("terminate", f"Terminate {i.id} ({i.type}) with its root volume", {"instance": i})
+        Step("terminate", f"Terminate {_said(i)} with its root volume", {"instance": i})
         for i in there.instances
     ]
     for volume in there.volumes:
@@ -182,10 +188,14 @@ def make_plan(wish: Wish, names: Names, there: Things) -> list[Step]:
     return [replace(step, before=step.text.partition(" ")[2]) for step in steps]
 
 
+def _said(one: Instance) -> str:
+    return f"{one.id} ({f'worker {one.worker}, ' if one.worker else ''}{one.type})"
+
+
 def _guard_steps(names: Names, found: Guard) -> list[Step]:
     steps = [
         Step("delete_schedule", f"Delete schedule {schedule.name}", {"name": schedule.name})
-        for schedule in found.schedules.values()
+        for schedule in (*found.schedules.values(), *found.workers.values())
     ]
     if found.role:
         steps.append(Step("delete_role", f"Delete role {names.stopper}", {"name": names.stopper}))
@@ -251,7 +261,8 @@ def terminate(aws: Aws, doomed: Sequence[Instance], clock: Clock) -> None:
         return
     # First, or AWS would launch another host for a persistent request.
     spot.cancel(aws, [instance.spot_request for instance in doomed if instance.spot_request])
-    for instance_id in (instance.id for instance in doomed if not instance.spot):
+    # Workers are not protected, nor is a Spot host.
+    for instance_id in (one.id for one in doomed if not one.spot and not one.worker):
         # Only now, after the name was typed, is the protection taken off.
         unless(
             GONE,
@@ -377,4 +388,5 @@ def prove(wish: Wish, names: Names, there: Things) -> None:
 def stale_files(state_dir: Path) -> list[Path]:
     """Return the controller's files that lead nowhere now; key and password stay for a rebuild."""
     stale = ("ssh_config", "known_hosts", "client_token.json", "report.json")
-    return [path for name in stale if (path := state_dir / name).exists()]
+    found = [path for name in stale if (path := state_dir / name).exists()]
+    return [*found, *sorted(state_dir.glob("client_token_*.json"))]

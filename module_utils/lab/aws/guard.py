@@ -50,8 +50,11 @@ class Wanted:
         on = {"max": self.spec.max_hours > 0, "daily": bool(self.spec.daily_stop)}
         return tuple(kind for kind in KINDS if on[kind])
 
-    def schedule(self, kind: str, host_id: str, launched: datetime) -> Schedule:
-        """Return one schedule as it is to be."""
+    def schedule(self, kind: str, host_id: str, launched: datetime, number: int = 0) -> Schedule:
+        """Return one schedule as it is to be, of the host or of the worker of this number.
+
+        All of them count from the start of the host: workers end with it.
+        """
         if kind == "max":
             end = launched.astimezone(UTC) + timedelta(hours=self.spec.max_hours)
             expression, zone = f"at({end.replace(second=0).strftime(ISO)})", "UTC"
@@ -59,7 +62,7 @@ class Wanted:
             hour, minute = self.spec.daily_stop.split(":")
             expression = f"cron({int(minute)} {int(hour)} * * ? *)"
             zone = self.spec.timezone
-        return Schedule(self.names.schedule(kind), expression, zone, self.role_arn, host_id)
+        return Schedule(self.names.schedule(kind, number), expression, zone, self.role_arn, host_id)
 
     def budget(self) -> Budget | None:
         """Return the budget as it is to be, None where none is wanted."""
@@ -106,10 +109,10 @@ def partition(region: str) -> str:
     return "aws-us-gov" if region.startswith("us-gov-") else "aws"
 
 
-def look(aws: Aws, names: Names, account: str) -> Guard:
+def look(aws: Aws, names: Names, account: str, workers: bool = False) -> Guard:
     """Look at schedules, role and budget. What may not be looked at is not there, and why is kept.
 
-    Raises AwsError.
+    Those of workers only where it is asked for. Raises AwsError.
     """
     denied: dict[str, str] = {}
 
@@ -125,19 +128,38 @@ def look(aws: Aws, names: Names, account: str) -> Guard:
     found = side_by_side(
         {
             **{
-                kind: lambda k=kind: tolerant("scheduler", lambda: _schedule(aws, names, k))  # type: ignore[misc]
+                kind: lambda k=kind: tolerant(
+                    "scheduler", lambda: _schedule(aws, names.schedule(k))
+                )  # type: ignore[misc]
                 for kind in KINDS
             },
+            "workers": lambda: (
+                tolerant("scheduler", lambda: of_workers(aws, names)) if workers else {}
+            ),
             "role": lambda: look_at_role(aws, names.stopper, POLICY),
             "budget": lambda: tolerant("budgets", lambda: _budget(aws, names, account)),
         }
     )
     schedules = {kind: found[kind] for kind in KINDS if found[kind]}
-    return Guard(schedules, found["role"], found["budget"], denied)
+    return Guard(schedules, found["workers"] or {}, found["role"], found["budget"], denied)
 
 
-def _schedule(aws: Aws, names: Names, kind: str) -> Schedule | None:
-    name = names.schedule(kind)
+def of_workers(aws: Aws, names: Names) -> dict[str, Schedule]:
+    """Return the schedules of all workers by name, of those that are gone too. Raises AwsError."""
+    listed = aws.pages("scheduler", "ListSchedules", "Schedules", NamePrefix=names.workers)
+    ours = [raw["Name"] for raw in listed if number_of(raw["Name"], names)]
+    found = side_by_side({name: lambda n=name: _schedule(aws, n) for name in ours})  # type: ignore[misc]
+    return {name: schedule for name, schedule in found.items() if schedule}
+
+
+def number_of(name: str, names: Names) -> int:
+    """Return the number of the worker whose schedule has this name, 0 for another's."""
+    number, _, kind = name.removeprefix(names.workers).partition("-")
+    ours = name.startswith(names.workers) and kind in KINDS and number.isdecimal()
+    return int(number) if ours else 0
+
+
+def _schedule(aws: Aws, name: str) -> Schedule | None:
     raw = unless(
         NOT_THERE, lambda: aws.call("scheduler", "GetSchedule", Name=name, GroupName="default")
     )

@@ -12,11 +12,13 @@ from typing import Any
 from ..errors import LabError
 from . import session_manager, spot
 from .clock import MINUTE
+from .image import Image
 from .lock import write_private
 from .names import write_tags
-from .plan import HOP_LIMIT, Step
+from .plan_mend import HOP_LIMIT
 from .seen import NOT_YET, fresh
 from .session import AwsError
+from .steps import Step
 from .things import Instance
 from .work import Work
 
@@ -37,10 +39,10 @@ def launch(work: Work, step: Step) -> None:
     for kind in work.target.spec.types:
         for subnet in work.target.subnets:
             try:
-                request = _launch_request(work, step, kind, subnet.id)
-                instance_id = _run_instance(work, request)
+                request = request_for(work, step.args["tags"], kind, subnet.id, work.target.image)
+                instance_id = run_instance(work, request)
             except AwsError as error:
-                if error.code not in _try_next(work, kind):
+                if error.code not in try_next(work, kind):
                     raise
                 full.append(f"{kind} in {subnet.zone} ({error.code})")
                 continue
@@ -52,13 +54,16 @@ def launch(work: Work, step: Step) -> None:
     raise LabError(f"AWS has free now no {', no '.join(full)}{bound}: {ELSEWHERE}")
 
 
-def _try_next(work: Work, kind: str) -> set[str]:
+def try_next(work: Work, kind: str) -> set[str]:
     """Tell after which errors another place is tried; only the wanted type's quota is an error."""
     return NO_CAPACITY if kind == work.target.spec.instance_type else {*NO_CAPACITY, *NO_QUOTA}
 
 
-def _launch_request(work: Work, step: Step, kind: str, subnet_id: str) -> dict[str, Any]:
-    target, image = work.target, work.target.image
+def request_for(
+    work: Work, tags: Mapping[str, str], kind: str, subnet_id: str, image: Image | None
+) -> dict[str, Any]:
+    """Return what RunInstances is asked for one instance. Raises LabError."""
+    target = work.target
     if image is None:
         raise LabError(f"The image {target.spec.image} is not there: run the same command again")
     root_tags = work.tags_for("volume", Role="root")
@@ -91,7 +96,7 @@ def _launch_request(work: Work, step: Step, kind: str, subnet_id: str) -> dict[s
             }
         ],
         "TagSpecifications": [
-            {"ResourceType": "instance", "Tags": write_tags(step.args["tags"])},
+            {"ResourceType": "instance", "Tags": write_tags(tags)},
             *root_tags,
             *(work.tags_for("spot-instances-request") if target.spec.spot else ()),
         ],
@@ -99,9 +104,13 @@ def _launch_request(work: Work, step: Step, kind: str, subnet_id: str) -> dict[s
     }
 
 
-def _run_instance(work: Work, request: Mapping[str, Any]) -> str:
-    """Ask for one instance, with one token for every try, so that AWS never makes two."""
-    token = client_token(work.target.spec.state_dir, request)
+def run_instance(work: Work, request: Mapping[str, Any], number: int = 0) -> str:
+    """Ask for one instance, with one token for every try, so that AWS never makes two.
+
+    `number` is that of a worker, whose token is its own.
+    """
+    folder = work.target.spec.state_dir
+    token = client_token(folder, request, number)
     end = work.clock.now() + 2 * MINUTE
     while True:
         try:
@@ -110,23 +119,28 @@ def _run_instance(work: Work, request: Mapping[str, Any]) -> str:
         except AwsError as error:
             # IAM needs some seconds until EC2 knows a new instance profile.
             spreading = "iamInstanceProfile" in str(error) or "Instance Profile" in str(error)
+            if error.code == "IdempotentInstanceTerminated":
+                # Of a run that was killed, whose instance somebody has terminated since.
+                token_file(folder, number).unlink(missing_ok=True)
+                token = client_token(folder, request, number)
+                continue
             if not (spreading or error.code in NOT_YET) or work.clock.now() >= end:
                 raise
         work.clock.sleep(3)
 
 
-def token_file(state_dir: Path) -> Path:
-    """Where the token of a launch on its way is kept."""
-    return state_dir / "client_token.json"
+def token_file(state_dir: Path, number: int = 0) -> Path:
+    """Where the token of a launch on its way is kept, of the host or of a worker."""
+    return state_dir / (f"client_token_{number}.json" if number else "client_token.json")
 
 
-def client_token(state_dir: Path, request: Mapping[str, Any]) -> str:
+def client_token(state_dir: Path, request: Mapping[str, Any], number: int = 0) -> str:
     """Return the token of this very request: a rerun gets the one that was sent before.
 
     Another request needs another token, or AWS answers IdempotentParameterMismatch.
     """
     digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-    path = token_file(state_dir)
+    path = token_file(state_dir, number)
     try:
         kept = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -181,7 +195,7 @@ def start(work: Work, _step: Step) -> None:
         except AwsError as error:
             if host and error.code in spot.NOT_NOW:
                 raise LabError(spot.waits(host, work.target.names)) from error
-            if error.code not in _try_next(work, kind):
+            if error.code not in try_next(work, kind):
                 raise
             full.append(f"{kind} ({error.code})")
             continue

@@ -9,6 +9,7 @@ from typing import Any
 PROJECT = "gpulab"
 DATA_DEVICE = "/dev/sdf"
 POLICY = "bucket"
+WORKER = "worker"  # the tag Role of a worker
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,18 @@ class Names:
         """Name of the role by which EventBridge Scheduler stops the host."""
         return f"{self.role}-stop"
 
-    def schedule(self, kind: str) -> str:
-        """Name of a schedule, `max` or `daily`; schedules are of one region."""
-        return f"{self.common}-{kind}"
+    def worker(self, number: int) -> str:
+        """Name of a worker; numbers begin with 1."""
+        return f"{self.workers}{number}"
+
+    @property
+    def workers(self) -> str:
+        """What the names of all workers begin with."""
+        return f"{self.common}-worker-"
+
+    def schedule(self, kind: str, number: int = 0) -> str:
+        """Name of a schedule, `max` or `daily`, of the host or of a worker."""
+        return f"{self.worker(number) if number else self.common}-{kind}"
 
     def bucket(self, account: str) -> str:
         """Name of the bucket, where the user has named none: unique over all of AWS."""
@@ -49,6 +59,10 @@ class Names:
     def tags(self, **more: str) -> dict[str, str]:
         """Return the tags by which everything is found again."""
         return {"Project": PROJECT, "Lab": self.lab, "Name": self.common, **more}
+
+    def worker_tags(self, number: int, **more: str) -> dict[str, str]:
+        """Return the tags of a worker."""
+        return {**self.tags(Role=WORKER, Worker=str(number), **more), "Name": self.worker(number)}
 
     def filters(self) -> list[dict[str, Any]]:
         """EC2's filters for this lab's own things."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from . import guard, keys, plan_guard, safe, session_manager
+from . import cluster, guard, keys, plan_guard, plan_mend, plan_workers, safe, session_manager
 from .names import POLICY
 from .preflight import Target
 from .steps import Step
 from .things import Instance, Rule, Seen
 from .variables import SSH_PORT, Opening
 
-HOP_LIMIT = 1  # the host itself; containers on it get no credentials
 BUCKET_ACTIONS = ("s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads")
 OBJECT_ACTIONS = (
     "s3:AbortMultipartUpload",
@@ -62,6 +61,7 @@ def make_plan(target: Target, there: Seen, key: keys.LocalKey) -> list[Step]:
         *_host(target, there),
         *plan_guard.schedules(target, there),
         *_data(target, there),
+        *plan_workers.steps(target, there, host_tags(target, there.host(target.names))),
     ]
 
 
@@ -92,9 +92,16 @@ def wanted_rules(target: Target) -> frozenset[Rule]:
     )
 
 
+def cluster_rules(target: Target, there: Seen) -> frozenset[Rule]:
+    """Return the rules by which head and workers reach one another; none where there are none."""
+    if not target.spec.workers and not there.workers(target.names):
+        return frozenset()
+    return cluster.RULES
+
+
 def _group(target: Target, there: Seen) -> Iterator[Step]:
     name, group = target.names.common, there.group(target.vpc_id)
-    wanted = wanted_rules(target)
+    wanted = wanted_rules(target) | cluster_rules(target, there)
     if group is None:
         yield Step("create_group", f"Create security group {name}", after=f"security group {name}")
     have = group.rules if group else frozenset()
@@ -157,6 +164,7 @@ def _role(target: Target, there: Seen) -> Iterator[Step]:
     wanted = policy(target.bucket, target.spec.bucket_prefix)
     if session_manager.wanted(target.spec):
         wanted["Statement"].append(session_manager.statement())
+    wanted["Statement"] += cluster.statements(target.spec, target.account)
     if there.role is None or there.role.policy != wanted:
         changed = there.role is not None and there.role.policy is not None
         yield Step(
@@ -240,16 +248,7 @@ def _host(target: Target, there: Seen) -> Iterator[Step]:
 
 def _mend_host(target: Target, there: Seen, host: Instance) -> Iterator[Step]:
     name = target.names.common
-    tags = host_tags(target, host)
-    missing = {key: value for key, value in tags.items() if host.tags.get(key) != value}
-    if missing:
-        yield Step(
-            "tag_host",
-            f"Tag {host.id} with {', '.join(sorted(missing))}",
-            {"tags": missing},
-            before="".join(f"tag {k}: {host.tags.get(k, '')}\n" for k in sorted(missing)),
-            after="".join(f"tag {k}: {missing[k]}\n" for k in sorted(missing)),
-        )
+    yield from plan_mend.tags(host, host_tags(target, host))
     stopped = host.state in ("stopping", "stopped")
     wanted = (host.type,) if host.spot else target.spec.types  # a Spot host stays of its type
     if not stopped and host.type not in wanted:
@@ -265,28 +264,7 @@ def _mend_host(target: Target, there: Seen, host: Instance) -> Iterator[Step]:
             before=f"instance {name}: {host.type}",
             after=f"instance {name}: {target.spec.instance_type}",
         )
-    if (host.tokens, host.hop_limit) != ("required", HOP_LIMIT):
-        yield Step(
-            "require_tokens",
-            f"Require version 2 of the metadata service on {host.id}",
-            before=f"instance {name}: metadata tokens {host.tokens}, hops {host.hop_limit}",
-            after=f"instance {name}: metadata tokens required, hops {HOP_LIMIT}",
-        )
-    group = there.group(target.vpc_id)
-    if group is None or host.group_ids != (group.id,):
-        yield Step(
-            "set_groups",
-            f"Put {host.id} in security group {name} alone",
-            before=f"instance {name}: groups {', '.join(host.group_ids)}",
-            after=f"instance {name}: group {name}",
-        )
-    if host.profile != target.names.role:
-        yield Step(
-            "set_profile",
-            f"Give {host.id} the instance profile {target.names.role}",
-            before=f"instance {name}: instance profile {host.profile or 'none'}",
-            after=f"instance {name}: instance profile {target.names.role}",
-        )
+    yield from plan_mend.settings(target, there, host, name)
 
 
 def _data(target: Target, there: Seen) -> Iterator[Step]:
@@ -317,7 +295,7 @@ def _data(target: Target, there: Seen) -> Iterator[Step]:
         )
 
 
-__all__ = ["HOP_LIMIT", "Step", "diff", "make_plan", "policy", "wanted_rules"]
+__all__ = ["Step", "diff", "make_plan", "policy", "wanted_rules"]
 
 
 def diff(steps: list[Step]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from . import guard
@@ -10,6 +10,7 @@ from .preflight import Target
 from .steps import Step
 from .things import Instance, Seen
 from .variables import Spec
+from .workers import Wanted
 
 
 def stopper(target: Target, there: Seen) -> Iterator[Step]:
@@ -55,14 +56,64 @@ def schedules(target: Target, there: Seen) -> Iterator[Step]:
 
 def _stands(wanted: guard.Wanted, host: Instance | None, there: Seen, kind: str) -> bool:
     """Whether a schedule is right for the host as it is; one to be started needs another."""
-    if host is None:
-        return False
-    changes = not host.spot and host.type not in wanted.spec.types
-    to_start = host.state in ("stopping", "stopped") or changes
-    if kind == "max" and to_start:
+    if host is None or (kind == "max" and _starts(wanted, host)):
         return False
     want = wanted.schedule(kind, host.id, host.launched)
     return guard.same_schedule(there.guard.schedules.get(kind), want, datetime.now(UTC))
+
+
+def _starts(wanted: guard.Wanted, host: Instance) -> bool:
+    """Whether the host is started by this run, from when its hours count."""
+    changes = not host.spot and host.type not in wanted.spec.types
+    return host.state in ("stopping", "stopped") or changes
+
+
+def of_workers(target: Target, there: Seen, workers: Wanted) -> Iterator[Step]:
+    """Set the schedules of the workers, each its own: one that is gone keeps none from ending."""
+    wanted = guard.Wanted(target.spec, target.names, target.account)
+    have, staying = there.guard.workers, workers.staying()
+    for kind in wanted.kinds():
+        numbers = [
+            number
+            for number in (*staying, *workers.missing())
+            if not _worker_stands(wanted, there, kind, staying.get(number), number)
+        ]
+        if numbers:
+            names = [target.names.schedule(kind, number) for number in numbers]
+            yield Step(
+                "set_worker_schedules",
+                f"Have AWS stop {named(numbers)} when it stops the host",
+                {"kind": kind, "numbers": numbers},
+                before="".join(f"schedule {n}: {have[n].expression}\n" for n in names if n in have),
+                after="".join(f"schedule {n}: {_when(target.spec, kind)}\n" for n in names),
+            )
+    # Those above lab_workers keep theirs as long as they are there.
+    known = {one.worker for one in workers.there} | set(workers.numbers())
+    for name in have:
+        number = guard.number_of(name, target.names)
+        if number not in known or name.rpartition("-")[2] not in wanted.kinds():
+            yield Step(
+                "drop_schedule",
+                f"Delete schedule {name}",
+                {"name": name},
+                before=f"schedule {name}: {have[name].expression}",
+            )
+
+
+def _worker_stands(
+    wanted: guard.Wanted, there: Seen, kind: str, worker: Instance | None, number: int
+) -> bool:
+    host = there.host(wanted.names)
+    if worker is None or host is None or (kind == "max" and _starts(wanted, host)):
+        return False
+    want = wanted.schedule(kind, worker.id, host.launched, number)
+    return guard.same_schedule(there.guard.workers.get(want.name), want, datetime.now(UTC))
+
+
+def named(numbers: Iterable[int]) -> str:
+    """Say which workers: `worker 2`, `workers 1, 2, 4`."""
+    known = sorted(numbers)
+    return f"worker{'s' if len(known) > 1 else ''} {', '.join(map(str, known))}"
 
 
 def _when(spec: Spec, kind: str) -> str:

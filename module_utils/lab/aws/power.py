@@ -1,20 +1,33 @@
-"""Switches the host off."""
+"""Switches the host and its workers off."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from .clock import MINUTE, Clock
 from .names import Names
 from .seen import fresh, instances
-from .session import Aws, AwsError
+from .session import Aws, AwsError, side_by_side
 from .things import Instance
 
 
 def find(aws: Aws, names: Names) -> Instance | None:
     """Return the host of the lab unless it is terminated."""
+    return find_all(aws, names)[0]
+
+
+def find_all(aws: Aws, names: Names) -> tuple[Instance | None, list[Instance]]:
+    """Return the host of the lab and its workers, without what is terminated."""
     found = instances(aws, names.filters())
-    return next((i for i in found if i.tags.get("Name") == names.common), None)
+    host = next((i for i in found if i.tags.get("Name") == names.common), None)
+    return host, sorted((i for i in found if i.worker), key=lambda i: i.worker)
+
+
+def stop_workers(aws: Aws, workers: Sequence[Instance], clock: Clock) -> list[Instance]:
+    """Stop workers, side by side, and wait until they have stopped. Raises LabError."""
+    jobs = {one.id: partial(stop, aws, one, clock) for one in workers if one.state != "stopped"}
+    return list(side_by_side(jobs).values())
 
 
 def stop(aws: Aws, host: Instance, clock: Clock) -> Instance:

@@ -24,11 +24,12 @@ from . import (
     session_manager,
     spent,
     spot,
+    workers,
 )
 from .findings import Findings
 from .image import Image
 from .names import Names
-from .prices import Held, Price, current, price
+from .prices import Held, Price, current, price, together
 from .session import Aws, side_by_side
 from .things import Instance, Seen, Subnet
 from .variables import Spec
@@ -53,6 +54,8 @@ class Target:
     held: Held = field(default_factory=lambda: Held(0))
     bill: str = ""
     warnings: tuple[str, ...] = ()
+    may_create: bool = True
+    worker_image: Image | None = None
 
     @property
     def login_user(self) -> str:
@@ -74,6 +77,16 @@ class Inputs:
     fetch: caller.Fetch = caller.fetch
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What the look at AWS has found, by the names of its questions."""
+
+    inputs: Inputs
+    host: Instance | None
+    workers: workers.Wanted
+    found: Mapping[str, Any]
+
+
 def check(
     aws: Aws, inputs: Inputs, endpoints: Mapping[str, str], access_key: str
 ) -> tuple[Target, Seen, keys.LocalKey]:
@@ -86,6 +99,7 @@ def check(
     names = Names(spec.name, spec.region)
     account = str(aws.call("sts", "GetCallerIdentity")["Account"])
     bucket = spec.bucket or names.bucket(account)
+    kinds = (*spec.types, *(spec.worker_types if spec.workers else ()))
     found = side_by_side(
         {
             "seen": lambda: seen.look(aws, names, bucket, users_own=bool(spec.bucket)),
@@ -95,9 +109,10 @@ def check(
             "others": lambda: {kind: image.instance_type(aws, kind) for kind in spec.types[1:]},
             "image": lambda: image.look(aws, spec, inputs.images),
             "bill": lambda: spent.bill(aws, spec.name, _now()) if spec.cost_explorer else "",
-            "guard": lambda: guard.look(aws, names, account),
-            "quota": lambda: quota.look(aws, spec.instance_type, spec.spot),
-            "prices": lambda: current(aws, inputs.prices, spec.region, spec.types),
+            "guard": lambda: guard.look(aws, names, account, workers=spec.workers > 0),
+            "quota": lambda: quota.look(aws, kinds, spec.spot),
+            "prices": lambda: current(aws, inputs.prices, spec.region, kinds),
+            **workers.looks(aws, spec),
         }
     )
     there: Seen = replace(found["seen"], guard=found["guard"])
@@ -112,7 +127,7 @@ def check(
         )
     findings = Findings()
     session_manager.check_host(spec, host, findings)
-    refusals.foreign(there, names, findings)
+    refusals.foreign(there, names, findings, spec.workers)
     refusals.bucket(there, spec, findings)
     refusals.key(there, key, names, findings)
     guards.refuse(guard.Wanted(spec, names, account), there, findings)
@@ -125,19 +140,19 @@ def check(
         spot.drift(host, spec, findings)
     made_of = found["image"].architecture if isinstance(found["image"], Image) else ""
     image.others(found["others"], host.architecture if host else made_of, spec, findings)
+    wanted = workers.Wanted(spec, tuple(there.workers(names)), inputs.may_create)
+    looked = _Look(inputs, host, wanted, found)
+    worker_image = _workers(aws, looked, findings)
+    subnets = workers.near(subnets, host, found.get("worker_offered"), spec, findings)
     findings.stop()
-    if host is None or host.type not in spec.types or host.state not in ("pending", "running"):
-        rest = tuple(i for i in there.instances if host is None or i.id != host.id)
-        others = replace(there, instances=rest)
-        quota.room(aws, others, quota.Need(spec, found["type"], found["quota"]), findings)
-        findings.stop()
+    _room(aws, looked, there, findings)
     if "0.0.0.0/0" in found["cidrs"]:
         findings.warnings.append(
             "lab_allowed_cidrs opens the host to the whole internet (0.0.0.0/0): a key is still"
             " needed, but name your own networks where you can"
         )
     warnings = findings.warnings
-    held = Held(
+    held = Held(  # by the host; each worker has its root volume
         disk_gb=spec.root_gb + (data.size if (data := there.data()) else spec.data_gb),
         snapshot_gb=sum(snapshot.size for snapshot in there.snapshots),
         addresses=len(there.addresses),
@@ -161,8 +176,41 @@ def check(
         held=held,
         bill=found["bill"],
         warnings=tuple(warnings),
+        may_create=inputs.may_create,
+        worker_image=worker_image,
     )
     return target, there, key
+
+
+def _workers(aws: Aws, look: _Look, findings: Findings) -> Image | None:
+    """Refuse workers that cannot be; return the image of new ones, None where there are none."""
+    spec, found = look.inputs.spec, look.found
+    workers.check(look.workers, Names(spec.name, spec.region), findings)
+    if not look.workers.missing():
+        return None
+    made_of = workers.made_from(aws, look.host, found["image"], spec, look.inputs.images)
+    if look.host is not None or "worker_type" in found:  # else it was looked at as the host's
+        workers.fit(found.get("worker_type", found["type"]), made_of, spec, findings)
+    return made_of if isinstance(made_of, Image) else None
+
+
+def _room(aws: Aws, look: _Look, there: Seen, findings: Findings) -> None:
+    """Refuse what the quotas have no room for, host and workers together. Raises LabError."""
+    spec, host, found = look.inputs.spec, look.host, look.found
+    starting = look.workers.types_to_start()
+    if host is None or host.type not in spec.types or host.state not in ("pending", "running"):
+        rest = tuple(i for i in there.instances if host is None or i.id != host.id)
+        there = replace(there, instances=rest)
+        starting = [spec.instance_type, *starting]
+    if not starting:
+        return
+    kinds = {spec.instance_type: found["type"], **found["others"]}
+    if "worker_type" in found:
+        kinds[spec.worker_type] = found["worker_type"]
+    for kind in set(starting) - set(kinds):
+        kinds[kind] = image.instance_type(aws, kind)
+    quota.room(aws, there, quota.Need(spec, starting, kinds, found["quota"]), findings)
+    findings.stop()
 
 
 def _region(inputs: Inputs) -> None:
@@ -177,20 +225,39 @@ def _region(inputs: Inputs) -> None:
 def look_again(aws: Aws, target: Target) -> Seen:
     """Look at the lab after a change of it. Raises AwsError."""
     there = seen.look(aws, target.names, target.bucket, users_own=target.users_bucket)
-    return replace(there, guard=guard.look(aws, target.names, target.account))
+    watched = guard.look(aws, target.names, target.account, workers=target.spec.workers > 0)
+    return replace(there, guard=watched)
 
 
 def runs(target: Target, there: Seen) -> tuple[spent.Run, ...]:
-    """Return when the host ran, as earlier runs have kept it and as AWS tells it now."""
+    """Return when the hosts ran, as earlier runs have kept it and as AWS tells it now."""
     kept = spent.read(target.spec.state_dir)
     host = there.host(target.names)
-    return spent.update(kept, host, cost_of(target, host).host_hour, _now())
+    kept = spent.update(kept, host, cost_of(target, host).host_hour, _now())
+    hours = {one.id: cost_of_worker(target, one.type).host_hour for one in _mine(target, there)}
+    return spent.update_workers(kept, _mine(target, there), hours, _now())
+
+
+def _mine(target: Target, there: Seen) -> tuple[Instance, ...]:
+    return tuple(there.workers(target.names))
 
 
 def cost_of(target: Target, host: Instance | None) -> Price:
     """Return what the host costs as it is, which may be another type than the wanted one."""
     kind = host.type if host else target.spec.instance_type
     return price(target.table, target.spec.region, kind, target.held)
+
+
+def cost_of_worker(target: Target, kind: str) -> Price:
+    """Return what one worker of a type costs: instance, address and its root volume."""
+    return price(target.table, target.spec.region, kind, Held(target.spec.root_gb))
+
+
+def cost_of_all(target: Target, there: Seen) -> tuple[Price, int]:
+    """Return what the host and the workers cost that are there or wanted, and how many workers."""
+    wanted = workers.Wanted(target.spec, _mine(target, there), target.may_create)
+    others = [cost_of_worker(target, kind) for kind in wanted.types()]
+    return together([cost_of(target, there.host(target.names)), *others]), len(others)
 
 
 def _now() -> datetime:
@@ -207,7 +274,8 @@ def cost_of_old(there: Seen, names: Names, table: Mapping[str, Any]) -> str:
 def summary(target: Target, there: Seen) -> dict[str, Any]:
     """Return what the playbooks tell the user and hand to the next steps."""
     host, data = there.host(target.names), there.data()
-    cost = cost_of(target, host)
+    cost, count = cost_of_all(target, there)
+    others = f" for the host and {count} worker{'s' if count > 1 else ''}" if count else ""
     # Spot's prices change by the hour; they are never above those on demand.
     most = "at most " if (host.spot if host else target.spec.spot) else ""
     wanted = guard.Wanted(target.spec, target.names, target.account)
@@ -231,9 +299,23 @@ def summary(target: Target, there: Seen) -> dict[str, Any]:
         "data_volume": data.id if data else "",
         "price_hour": cost.hour,
         "price_stopped_month": round(cost.stopped_month, 2),
-        "price_text": f"{most}{cost.running} while running, {cost.stopped} while stopped"
+        "price_text": f"{most}{cost.running}{others} while running, {cost.stopped} while stopped"
         f" ({cost.note})",
         "spent_month": round(so_far.dollars, 2),
         "spent_text": f"{so_far.text}; {target.bill}" if target.bill else so_far.text,
         "guard": list(guard.says(wanted, there.guard)),
+        "workers": [_worker(target, one) for one in _mine(target, there)],
+    }
+
+
+def _worker(target: Target, one: Instance) -> dict[str, Any]:
+    return {
+        "number": one.worker,
+        "name": target.names.worker(one.worker),
+        "instance_id": one.id,
+        "instance_type": one.type,
+        "state": one.state,
+        "public_ip": one.public_ip,
+        "private_ip": one.private_ip,
+        "wanted": one.worker <= target.spec.workers,
     }

@@ -6,8 +6,8 @@ The table is roles/ec2_host/vars/main/prices.yml; what the price list says goes 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import LabError
@@ -78,6 +78,22 @@ def price(table: Mapping[str, Any], region: str, instance_type: str, held: Held 
         snapshots_month=snapshots,
         addresses_month=addresses,
         host_hour=host_hour,
+    )
+
+
+def together(costs: Sequence[Price]) -> Price:
+    """Add up hosts, the first of which bears what is held beside them; the note is the first's."""
+
+    def total(hours: Iterable[float | None]) -> float | None:
+        known = list(hours)
+        return None if None in known else sum(hour for hour in known if hour is not None)
+
+    return replace(
+        costs[0],
+        hour=total(cost.hour for cost in costs),
+        host_hour=total(cost.host_hour for cost in costs),
+        stopped_month=sum(cost.stopped_month for cost in costs),
+        disks_month=sum(cost.disks_month for cost in costs),
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,35 +37,55 @@ SPOT_QUOTAS = {
 
 @dataclass(frozen=True)
 class Need:
-    """What is to be started; `quota` is in vCPUs, or why it could not be read."""
+    """What is to be started: the type of each host, and what AWS says of the types.
+
+    `quotas` are in vCPUs by code, or why one could not be read.
+    """
 
     spec: Spec
-    kind: Mapping[str, Any] | None
-    quota: float | str | None
+    starting: Sequence[str]
+    kinds: Mapping[str, Mapping[str, Any] | None]
+    quotas: Mapping[str, float | str | None]
 
 
 def room(aws: Aws, there: Seen, need: Need, findings: Findings) -> None:
-    """Compare the vCPU quota with what runs and what is to be started."""
-    spec, quota = need.spec, need.quota
-    code = quota_code(spec.instance_type, spec.spot)
-    name = (SPOT_QUOTAS if spec.spot else QUOTAS).get(code, ("",))[0]
-    if not code or need.kind is None:
-        return
+    """Compare the vCPU quotas with what runs and what is to be started."""
+    spot = need.spec.spot
+    by_code: dict[str, Counter[str]] = {}
+    for kind in need.starting:
+        if (code := quota_code(kind, spot)) and need.kinds.get(kind) is not None:
+            by_code.setdefault(code, Counter())[kind] += 1
+    for code, counts in by_code.items():
+        used = _vcpus(aws, there, code, spot)
+        _compare(need, code, counts, used, findings)
+
+
+def _compare(
+    need: Need, code: str, counts: Mapping[str, int], used: int, findings: Findings
+) -> None:
+    quota, spot, region = need.quotas.get(code), need.spec.spot, need.spec.region
+    name = (SPOT_QUOTAS if spot else QUOTAS)[code][0]
     if not isinstance(quota, (int, float)):
         findings.warnings.append(
             f"The quota {code} ({name}) could not be read ({quota or 'not there'}), so"
             " it is not known whether the host has room in it"
         )
         return
-    used = _vcpus(aws, there, code, spec.spot)
-    needed = int(need.kind["VCpuInfo"]["DefaultVCpus"])
+    needed = sum(count * _size(need.kinds[kind]) for kind, count in counts.items())
     if used + needed > quota:
+        many = sum(counts.values()) > 1
+        what = " and ".join(f"{n} x {kind}" if n > 1 else kind for kind, n in counts.items())
+        fewer = ", or take fewer with -e lab_workers=…" if many else ""
         findings.problems.append(
-            f"{spec.instance_type} needs {needed} vCPUs, but the quota {code} ({name})"
-            f" in {spec.region} is {quota:g}, of which {used} are in use: ask for more with `aws"
+            f"{what} need{'' if many else 's'} {needed} vCPUs, but the quota {code} ({name})"
+            f" in {region} is {quota:g}, of which {used} are in use: ask for more with `aws"
             f" service-quotas request-service-quota-increase --service-code ec2 --quota-code {code}"
-            f" --desired-value {used + needed} --region {spec.region}` (hours to days)"
+            f" --desired-value {used + needed} --region {region}` (hours to days){fewer}"
         )
+
+
+def _size(kind: Mapping[str, Any] | None) -> int:
+    return int(kind["VCpuInfo"]["DefaultVCpus"]) if kind else 0
 
 
 def quota_code(instance_type: str, spot: bool = False) -> str:
@@ -93,11 +114,13 @@ def _vcpus(aws: Aws, there: Seen, code: str, spot: bool) -> int:
     return sum(sizes.get(kind, 0) for kind in running)
 
 
-def look(aws: Aws, instance_type: str, spot: bool = False) -> float | str | None:
-    """Return the quota in vCPUs; None or a reason where it cannot be read."""
-    code = quota_code(instance_type, spot)
-    if not code:
-        return None
+def look(aws: Aws, types: Iterable[str], spot: bool = False) -> dict[str, float | str | None]:
+    """Return the quotas that some types count for, by code; None or a reason where unreadable."""
+    codes = {code for kind in types if (code := quota_code(kind, spot))}
+    return {code: _look(aws, code) for code in sorted(codes)}
+
+
+def _look(aws: Aws, code: str) -> float | str | None:
     try:
         answer = aws.call("service-quotas", "GetServiceQuota", ServiceCode="ec2", QuotaCode=code)
     except AwsError as error:

@@ -9,9 +9,10 @@ from .things import Bucket, Seen
 from .variables import Spec
 
 
-def foreign(there: Seen, names: Names, findings: Findings) -> None:
+def foreign(there: Seen, names: Names, findings: Findings, workers: int = 0) -> None:
     """Refuse every name that is taken by something which this lab has not made."""
-    taken = [f"instance {i.id} (Name {names.common})" for i in there.strangers(names)]
+    strangers = there.strangers(names, workers)
+    taken = [f"instance {i.id} (Name {i.tags['Name']})" for i in strangers]
     if there.key_pair and not names.owns(there.key_pair.tags):
         taken.append(f"key pair {names.common}")
     taken += [

@@ -11,6 +11,7 @@ from typing import Any
 from .names import POLICY, Names, read_tags
 from .session import Aws, AwsError, side_by_side, unless
 from .things import (
+    ITSELF,
     Bucket,
     Group,
     Instance,
@@ -89,6 +90,13 @@ def fresh(aws: Aws, instance_id: str) -> Instance | None:
     return read_instance(answer["Reservations"][0]["Instances"][0])
 
 
+def several(aws: Aws, ids: Sequence[str]) -> dict[str, Instance]:
+    """Look at some instances again, terminated ones too; what AWS does not know yet is left out."""
+    filters = [{"Name": "instance-id", "Values": list(ids)}]
+    pages = aws.pages("ec2", "DescribeInstances", "Reservations", Filters=filters)
+    return {raw["InstanceId"]: read_instance(raw) for page in pages for raw in page["Instances"]}
+
+
 def read_instance(raw: Mapping[str, Any]) -> Instance:
     """Take what matters from DescribeInstances' answer."""
     disks = {d["DeviceName"]: d["Ebs"]["VolumeId"] for d in raw.get("BlockDeviceMappings", ())}
@@ -104,6 +112,7 @@ def read_instance(raw: Mapping[str, Any]) -> Instance:
         public_ip=raw.get("PublicIpAddress") or "",
         private_ip=raw.get("PrivateIpAddress") or "",
         vpc_id=raw.get("VpcId", ""),
+        subnet_id=raw.get("SubnetId") or "",
         group_ids=tuple(sorted(group["GroupId"] for group in raw.get("SecurityGroups", ()))),
         profile=raw.get("IamInstanceProfile", {}).get("Arn", "").rpartition("/")[2],
         tokens=metadata.get("HttpTokens", ""),
@@ -174,7 +183,11 @@ def groups(aws: Aws, names: Names) -> tuple[Group, ...]:
             id=raw["GroupId"],
             vpc_id=raw["VpcId"],
             tags=read_tags(raw.get("Tags")),
-            rules=frozenset(r for p in raw.get("IpPermissions", ()) for r in read_rules(p)),
+            rules=frozenset(
+                replace(rule, source=ITSELF) if rule.source == raw["GroupId"] else rule
+                for permission in raw.get("IpPermissions", ())
+                for rule in read_rules(permission)
+            ),
         )
         for raw in found
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,10 +29,10 @@ HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the host, from start to stop; `end` is None while nobody knows of a stop.
+    """One run of the host, or of a worker, from start to stop; `end` is None while none is known.
 
     `hour` is the price of an hour in US dollars without disks, None where there was none; `seen` is
-    when it was last seen running.
+    when it was last seen running; `worker` is the number of a worker, 0 for the host.
     """
 
     instance: str
@@ -41,6 +41,7 @@ class Run:
     start: datetime
     seen: datetime
     end: datetime | None = None
+    worker: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def save(folder: Path, runs: Iterable[Run]) -> None:
 def update(
     runs: Iterable[Run], host: Instance | None, hour: float | None, now: datetime
 ) -> tuple[Run, ...]:
-    """Take one look at the host into account: its last start, and its last stop."""
+    """Take one look at the host, or a worker, into account: its last start, and its last stop."""
     kept = list(runs)
     if host is None:
         return tuple(kept)
@@ -107,8 +108,27 @@ def update(
             seen = run.seen if end else now
             kept[at] = replace(run, seen=seen, end=run.end or end)
             return tuple(kept)
-    kept.append(Run(host.id, host.type, hour, host.launched, end or now, end))
+    kept.append(Run(host.id, host.type, hour, host.launched, end or now, end, host.worker))
     return tuple(kept)
+
+
+def update_workers(
+    runs: Iterable[Run], there: Iterable[Instance], hours: Mapping[str, float | None], now: datetime
+) -> tuple[Run, ...]:
+    """Take one look at the workers into account; `hours` are prices of an hour by instance.
+
+    One that is gone without our doing has run until it was last seen.
+    """
+    kept, found = tuple(runs), list(there)
+    for one in found:
+        kept = update(kept, one, hours.get(one.id), now)
+    alive = {one.id for one in found}
+    return tuple(
+        replace(run, end=run.seen)
+        if run.worker and run.end is None and run.instance not in alive
+        else run
+        for run in kept
+    )
 
 
 def close(runs: Iterable[Run], ids: Iterable[str], now: datetime) -> tuple[Run, ...]:
@@ -124,8 +144,29 @@ def this_month(
 ) -> Spent:
     """Add up what ran this month (in UTC, as AWS bills) and the disks that are there now."""
     begin = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    dollars = hours = 0.0
     ordered = sorted(runs, key=lambda run: run.start)
+    parts = [
+        _ran([run for run in ordered if run.worker == worker], begin, now)
+        for worker in sorted({run.worker for run in ordered})
+    ]
+    dollars = sum(part.dollars for part in parts)
+    hours = sum(part.hours for part in parts)
+    whole = all(part.whole for part in parts)
+    disks = list(volumes)
+    oldest = min((v.created for v in disks if v.created), default=now)
+    first = ordered[0].start if ordered else now
+    # A disk is as old as its host's first run; what ran before the first that is known is missing.
+    whole = whole and first <= max(begin, oldest + timedelta(hours=1))
+    for volume in disks:
+        born = max(volume.created or begin, begin)
+        age = max((now - born).total_seconds() / HOUR, 0.0)
+        dollars += volume.size * gb_month * age / HOURS_A_MONTH
+    return Spent(dollars, hours, whole)
+
+
+def _ran(ordered: Sequence[Run], begin: datetime, now: datetime) -> Spent:
+    """Add up the runs of the host, or of the workers of one number: there is one at a time."""
+    dollars = hours = 0.0
     whole = True
     for at, run in enumerate(ordered):
         last = at == len(ordered) - 1
@@ -136,15 +177,6 @@ def this_month(
         dollars += length * (run.hour or 0.0)
         unknown = (run.end is None and not last) or (run.hour is None and length > 0)
         whole = whole and not (unknown and end >= begin)
-    disks = list(volumes)
-    oldest = min((v.created for v in disks if v.created), default=now)
-    first = ordered[0].start if ordered else now
-    # A disk is as old as its host's first run; what ran before the first that is known is missing.
-    whole = whole and first <= max(begin, oldest + timedelta(hours=1))
-    for volume in disks:
-        born = max(volume.created or begin, begin)
-        age = max((now - born).total_seconds() / HOUR, 0.0)
-        dollars += volume.size * gb_month * age / HOURS_A_MONTH
     return Spent(dollars, hours, whole)
 
 

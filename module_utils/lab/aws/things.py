@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from .names import Names
+from .names import WORKER, Names
+
+# The source of a rule that lets the members of a security group reach one another.
+ITSELF = "the group itself"
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,13 @@ class Instance:
     stopped_because: str = ""
     stop_code: str = ""
     architecture: str = ""
+    subnet_id: str = ""
+
+    @property
+    def worker(self) -> int:
+        """The number of a worker, 0 for any other instance."""
+        number = self.tags.get("Worker", "") if self.tags.get("Role") == WORKER else ""
+        return int(number) if re.fullmatch(r"[1-9][0-9]{0,3}", number, re.ASCII) else 0
 
 
 @dataclass(frozen=True)
@@ -156,9 +167,13 @@ class Budget:
 
 @dataclass(frozen=True)
 class Guard:
-    """What stops the host from outside; `denied` says of what service nothing could be learnt."""
+    """What stops the hosts from outside; `denied` says of what service nothing could be learnt.
+
+    `schedules` are the host's by their kind, `workers` those of workers by their name.
+    """
 
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    workers: Mapping[str, Schedule] = field(default_factory=dict)
     role: Role | None = None
     budget: Budget | None = None
     denied: Mapping[str, str] = field(default_factory=dict)
@@ -207,9 +222,16 @@ class Seen:
         named = (i for i in self.instances if i.tags.get("Name") == names.old)
         return next((i for i in named if names.owns(i.tags)), None)
 
-    def strangers(self, names: Names) -> list[Instance]:
-        """Instances that bear the host's name but were not made by this lab."""
-        return [i for i in self.instances if not names.owns(i.tags) and _named(i, names)]
+    def workers(self, names: Names) -> list[Instance]:
+        """Return the lab's workers by their numbers, those above `lab_workers` too."""
+        mine = (i for i in self.instances if names.owns(i.tags) and i.worker)
+        return sorted(mine, key=lambda i: (i.worker, i.launched, i.id))
+
+    def strangers(self, names: Names, workers: int = 0) -> list[Instance]:
+        """Instances that bear the name of the host or a worker but were not made by this lab."""
+        mine = {names.common, *(names.worker(number) for number in range(1, workers + 1))}
+        others = (i for i in self.instances if not names.owns(i.tags))
+        return [i for i in others if i.tags.get("Name") in mine]
 
     def data(self) -> Volume | None:
         """Return the data volume (the first, as above)."""

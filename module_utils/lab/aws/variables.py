@@ -19,6 +19,7 @@ SSH_PORT = 22
 WIDEST = 8
 LAST_PORT = 65535
 SHOWN = 60
+MOST_WORKERS = 64
 TYPE = r"[a-z][a-z0-9-]*\.[a-z0-9-]+"
 T = TypeVar("T")
 
@@ -62,11 +63,19 @@ class Spec:
     use_bake: bool = True
     spot: bool = False
     access: str = "tunnel"
+    workers: int = 0
+    worker_type: str = ""
+    slurm_autostop: bool = False
 
     @property
     def types(self) -> tuple[str, ...]:
         """The instance types that will do, the wanted one first."""
         return tuple(dict.fromkeys((self.instance_type, *self.instance_types)))
+
+    @property
+    def worker_types(self) -> tuple[str, ...]:
+        """The instance types that will do for a worker, the wanted one first."""
+        return (self.worker_type,) if self.worker_type else self.types
 
 
 class BadValueError(ValueError):
@@ -265,6 +274,10 @@ def check(raw: Mapping[str, Any], images: Mapping[str, Any]) -> Spec:
         "cost_explorer": take("cost_explorer", _switch),
         "use_bake": take("use_bake", _switch),
         "spot": take("spot", _switch),
+        "workers": take("workers", _whole(0, MOST_WORKERS, 2)),
+        "worker_type": take("worker_type", _text(
+            TYPE, "empty, or an instance type", "g4dn.xlarge", empty=True)),
+        "slurm_autostop": take("slurm_autostop", _switch),
     }  # fmt: skip
     if fields["monthly_budget"] and not fields["budget_email"]:
         problems.append(

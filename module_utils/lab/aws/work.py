@@ -27,6 +27,7 @@ class Work:
     group_id: str = ""
     host: Instance | None = None
     volume_id: str = ""
+    workers: dict[int, Instance] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -35,6 +36,7 @@ class Work:
         self.group_id = group.id if group else ""
         self.host = self.there.host(self.target.names)
         self.volume_id = data.id if data else ""
+        self.workers = {one.worker: one for one in self.there.workers(self.target.names)}
 
     def ec2(self, operation: str, **params: Any) -> Mapping[str, Any]:
         """Call EC2."""

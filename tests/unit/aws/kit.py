@@ -49,6 +49,9 @@ WISH: dict[str, Any] = {
     "cost_explorer": False,
     "use_bake": True,
     "spot": False,
+    "workers": 0,
+    "worker_type": "",
+    "slurm_autostop": False,
 }
 
 

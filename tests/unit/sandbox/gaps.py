@@ -439,7 +439,7 @@ def quotas_of_ec2_are_known(served: Served) -> bool:
     quotas = served.client("service-quotas")
     told = quotas.get_service_quota(ServiceCode="ec2", QuotaCode="L-DB2E81BA")["Quota"]["Value"]
     listed = quotas.list_service_quotas(ServiceCode="ec2")["Quotas"]
-    return bool(told == 8.0 and len(listed) == 6)
+    return bool(told == 64.0 and len(listed) == 6)
 
 
 @probe
