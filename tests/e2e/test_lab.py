@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import socket
 import subprocess
@@ -304,6 +305,7 @@ def test_destroy_leaves_nothing_but_what_it_names(lab: Lab) -> None:
 
 def leftovers(lab: Lab) -> dict[str, object]:
     ec2, iam = client(lab, "ec2"), client(lab, "iam")
+    ours = f"name=gpulab-sandbox-{os.environ['GPULAB_SANDBOX_SLOT']}-i-"
     found = {
         "instances": instances(lab),
         "volumes": ec2.describe_volumes()["Volumes"],
@@ -318,7 +320,7 @@ def leftovers(lab: Lab) -> dict[str, object]:
         "profiles": iam.list_instance_profiles()["InstanceProfiles"],
         "buckets": client(lab, "s3").list_buckets()["Buckets"],
         "containers": subprocess.run(
-            ["docker", "ps", "-aq", "--filter", "name=gpulab-sandbox-1-i-"],
+            ["docker", "ps", "-aq", "--filter", ours],
             capture_output=True, text=True, check=True,
         ).stdout.split(),
     }  # fmt: skip
