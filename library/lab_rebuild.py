@@ -107,6 +107,7 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     destroy.check_name(destroy.Wish(params["confirm"], False, ""), names)
     aws, _ = common.reach(spec, names)
     there = rebuild.look(aws, names)
+    rebuild.check_workers(there, names, spec.workers)
     steps = rebuild.PLANS["begun" if state == "planned" else state](names, there)
     build: list[str] = []
     warnings: list[str] = []

@@ -1,7 +1,7 @@
 """What a request to AWS is about, as IAM's policies name it: things, their tags, and rights beside.
 
 EC2 asks IAM about every thing that a call touches; here it is the one that the call is for, and the
-tags that a new one is to bear. A call that names several instances is about none of them.
+tags that a new one is to bear. A call that names several is about each of them.
 """
 
 from __future__ import annotations
@@ -78,6 +78,15 @@ def ec2_resource(action: str, form: Mapping[str, str], where: str) -> str:
     if len(ids) != 1 or ids[0].partition("-")[0] not in KINDS:
         return "*"
     return _ec2_arn(KINDS[ids[0].partition("-")[0]], ids[0], where)
+
+
+def ec2_things(action: str, form: Mapping[str, str], where: str) -> list[tuple[str, str]]:
+    """Give id and name of each thing that a call is for, where there are several."""
+    ids = ec2_ids(form)
+    known = all(one.partition("-")[0] in KINDS for one in ids)
+    if len(ids) < 2 or not known or action in MADE or action.startswith(LOOKS):  # noqa: PLR2004
+        return []
+    return [(one, _ec2_arn(KINDS[one.partition("-")[0]], one, where)) for one in ids]
 
 
 def _ec2_arn(kind: str, name: str, where: str) -> str:

@@ -10,7 +10,7 @@ its operations. Services that speak JSON (SSM, service quotas) are answered in X
 The keys known here: aws:SecureTransport (always true: the sandbox speaks HTTP on loopback where
 AWS has TLS), aws:SourceIp, aws:PrincipalArn, aws:PrincipalAccount, aws:username,
 aws:RequestedRegion, s3:prefix, s3:delimiter, s3:max-keys, iam:PassedToService, and for EC2 calls
-aws:RequestTag/*, and where they name one thing aws:ResourceTag/* and ec2:ResourceTag/*.
+aws:RequestTag/*, and of each thing that they name aws:ResourceTag/* and ec2:ResourceTag/*.
 """
 
 from __future__ import annotations
@@ -71,12 +71,22 @@ def check_permitted(response: Any, request: Any, resource: str) -> None:
     """Let a request through that is permitted, with all that it takes; else raise its refusal."""
     operation = request._action
     request._action = asked.RENAMED.get(operation, operation)
-    with _request_context(response, request):
-        request.check_action_permitted(resource)
+    for each, keys in _things(response, request) or [(resource, None)]:
+        with _request_context(response, request, keys):
+            request.check_action_permitted(each)
     for action, other, keys in _beside(response, operation):
         request._action = action
         with _request_context(response, request, keys):
             request.check_action_permitted(other)
+
+
+def _things(response: Any, request: Any) -> list[tuple[str, dict[str, list[str]] | None]]:
+    """Return the things of an EC2 call that is for several, with their tags: each is judged."""
+    if request._service != "ec2":
+        return []
+    form, where = _ec2_form(response), _where(response, "ec2")
+    things = asked.ec2_things(response._get_action(), form, where)
+    return [(name, _own_tags(response, one)) for one, name in things]
 
 
 def _beside(response: Any, operation: str) -> Iterator[tuple[str, str, dict[str, list[str]]]]:
@@ -137,12 +147,15 @@ def _tags(response: Any) -> dict[str, list[str]]:
         ids = [response.ec2_backend.key_pairs[form["KeyName"]].id]
     if len(ids) != 1 or response._get_action() in asked.MADE:
         return given
-    found = {
+    return {**given, **_own_tags(response, ids[0])}
+
+
+def _own_tags(response: Any, one: str) -> dict[str, list[str]]:
+    return {
         f"{prefix}:resourcetag/{key}".lower(): [value]
-        for key, value in response.ec2_backend.tags.get(ids[0], {}).items()
+        for key, value in response.ec2_backend.tags.get(one, {}).items()
         for prefix in ("aws", "ec2")
     }
-    return {**given, **found}
 
 
 def _where(response: Any, service: str) -> str:

@@ -7,6 +7,7 @@ nothing, a snapshot whose volume is gone. It may be somebody else's, and is only
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -106,7 +107,8 @@ def _hosts_and_disks(aws: Aws, account: str, prices: Mapping[str, Any]) -> Itera
             address = float(prices["public_ipv4_hour"]) if host.public_ip else 0.0
             on = host.state in ("pending", "running")
             cost = None if hour is None else (float(hour) + address) * HOURS_A_MONTH
-            yield Item(lab, "host", host.id, f"{host.type}, {host.state}", cost if on else 0.0)
+            kind, what = "worker" if host.worker else "host", f"{host.type}, {host.state}"
+            yield Item(lab, kind, host.id, what, cost if on else 0.0)
     for volume in found["volumes"]:
         lab = owner(volume.tags, volume.tags.get("Name", ""), idle=volume.state == "available")
         if lab:
@@ -218,6 +220,7 @@ def _iam_tags(aws: Aws, kind: str, name: str) -> dict[str, str]:
 def _schedules(aws: Aws) -> Iterable[Item]:
     for raw in aws.pages("scheduler", "ListSchedules", "Schedules", NamePrefix=PREFIX):
         lab = raw["Name"].removeprefix(PREFIX).rpartition("-")[0]
+        lab = re.sub(r"-worker-[1-9][0-9]*$", "", lab)  # one schedule for each worker
         yield Item(lab or NOBODY, "schedule", raw["Name"], raw.get("State", ""))
 
 

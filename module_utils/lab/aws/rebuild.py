@@ -33,6 +33,7 @@ class Pair:
     host: Instance | None
     old: Instance | None
     data: Volume | None
+    workers: tuple[int, ...] = ()
 
 
 def look(aws: Aws, names: Names) -> Pair:
@@ -48,6 +49,20 @@ def look(aws: Aws, names: Names) -> Pair:
         host=_only(found["instances"], names.common),
         old=_only(found["instances"], names.old),
         data=data[0] if data else None,
+        workers=tuple(sorted(one.worker for one in found["instances"] if one.worker)),
+    )
+
+
+def check_workers(there: Pair, names: Names, wanted: int) -> None:
+    """Refuse while there are workers, whose /data and queue are on the host. Raises LabError."""
+    if not there.workers and not wanted:
+        return
+    lab = f"-e lab_name={names.lab} -e lab_workers=0"
+    raise LabError(
+        f"The lab {names.lab} has {len(there.workers)} workers (lab_workers is {wanted}), whose"
+        " /data and queue are on its host, so it is not made anew beside them. They hold no data:"
+        f" let go of them by `ansible-playbook site.yml {lab}`, rebuild by `ansible-playbook"
+        f" playbooks/rebuild.yml {lab}`, and run site.yml as usual"
     )
 
 

@@ -13,7 +13,7 @@ from .names import PROJECT
 from .prices import Held, price
 from .retire import advice
 from .session import Aws, side_by_side
-from .spent import Run, Spent, this_month, update
+from .spent import Run, Spent, this_month, update, update_workers
 from .things import Instance, Snapshot, Volume
 
 HEAD = (
@@ -39,6 +39,7 @@ class Line:
     volumes: tuple[str, ...]
     bucket: str
     advice: tuple[str, ...] = ()
+    worker: int = 0
 
     def cells(self) -> tuple[str, ...]:
         """Return the line as the table shows it."""
@@ -47,7 +48,7 @@ class Line:
         least = "" if self.spent.whole else ">= "
         return (
             self.lab,
-            self.host or "-",
+            f"{self.host or '-'}{f' (worker {self.worker})' if self.worker else ''}",
             self.state,
             self.type or "-",
             self.address or "-",
@@ -111,14 +112,15 @@ def lab_of(tags: Mapping[str, str]) -> str:
     return tags.get("Lab", "?")
 
 
-def _place(line: Line) -> tuple[str, str]:
-    return line.lab, line.host
+def _place(line: Line) -> tuple[str, int, str]:
+    return line.lab, line.worker, line.host
 
 
 def _host(instance: Instance, found: Found, rates: Rates) -> Line:
     lab = lab_of(instance.tags)
-    # The first host of a lab bears what belongs to none of them.
-    first = next(i.id for i in found.instances if lab_of(i.tags) == lab) == instance.id
+    # The first host of a lab, no worker if it can be, bears what belongs to none of them.
+    mine = [i for i in found.instances if lab_of(i.tags) == lab]
+    first = min(mine, key=lambda i: i.worker).id == instance.id
     disks = [
         v
         for v in found.volumes
@@ -127,7 +129,15 @@ def _host(instance: Instance, found: Found, rates: Rates) -> Line:
     held = Held(sum(v.size for v in disks), _snapshots(lab, found) if first else 0)
     cost = price(rates.prices, rates.region, instance.type, held)
     hours = max(0.0, (rates.now - instance.launched).total_seconds() / 3600)
-    runs = update(rates.runs(lab), instance, cost.host_hour, rates.now)
+    kept = rates.runs(lab)
+    own = [run for run in kept if run.worker == instance.worker]
+    # What workers have cost that are gone is told in the line of the host.
+    there = {i.worker for i in mine}
+    gone = [run for run in kept if first and run.worker not in there]
+    runs = (
+        *update(own, instance, cost.host_hour, rates.now),
+        *update_workers(gone, (), {}, rates.now),
+    )
     return Line(
         lab=lab,
         host=instance.id,
@@ -143,9 +153,14 @@ def _host(instance: Instance, found: Found, rates: Rates) -> Line:
         bucket=instance.tags.get("Bucket", ""),
         advice=(
             *spot.advice(instance, lab),
-            *advice(instance, rates.retire_days, cost.stopped, lab, rates.now),
+            *(
+                ()
+                if instance.worker
+                else advice(instance, rates.retire_days, cost.stopped, lab, rates.now)
+            ),
             *(_bakes(lab, found, rates) if first else ()),
         ),
+        worker=instance.worker,
     )
 
 
