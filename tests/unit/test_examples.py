@@ -14,8 +14,11 @@ from examples import train_fashion_mnist as script
 from examples.train_fashion_mnist import Progress, Recipe, TrainError
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-NOTEBOOK = json.loads((EXAMPLES / "fashion_mnist.ipynb").read_text())
-CODE = [cell for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
+NOTEBOOKS = {path.stem: json.loads(path.read_text()) for path in sorted(EXAMPLES.glob("*.ipynb"))}
+CODE = {
+    name: [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    for name, notebook in NOTEBOOKS.items()
+}
 
 
 def source_of(cell: dict[str, Any]) -> str:
@@ -24,31 +27,36 @@ def source_of(cell: dict[str, Any]) -> str:
     return "\n".join(line for line in lines if not line.startswith("%"))
 
 
-def test_the_notebook_is_valid() -> None:
+@pytest.mark.parametrize("notebook", NOTEBOOKS.values(), ids=NOTEBOOKS)
+def test_a_notebook_is_valid(notebook: dict[str, Any]) -> None:
     """By the schema of nbformat 4.5, as far as these cells go."""
-    assert (NOTEBOOK["nbformat"], NOTEBOOK["nbformat_minor"]) == (4, 5)
-    assert NOTEBOOK["metadata"]["kernelspec"]["name"] == "python3"
-    identities = [cell["id"] for cell in NOTEBOOK["cells"]]
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    identities = [cell["id"] for cell in notebook["cells"]]
     assert len(set(identities)) == len(identities)
     fields = {"markdown": set(), "code": {"execution_count", "outputs"}}
-    for cell in NOTEBOOK["cells"]:
+    for cell in notebook["cells"]:
         always = {"cell_type", "id", "metadata", "source"}
         assert set(cell) == always | fields[cell["cell_type"]]
         assert all(isinstance(line, str) for line in cell["source"])
         assert all(line.endswith("\n") for line in cell["source"][:-1])
 
 
-def test_the_notebook_holds_no_output() -> None:
-    assert [(cell["outputs"], cell["execution_count"]) for cell in CODE] == [([], None)] * len(CODE)
+@pytest.mark.parametrize("cells", CODE.values(), ids=CODE)
+def test_a_notebook_holds_no_output(cells: list[dict[str, Any]]) -> None:
+    outputs = [(cell["outputs"], cell["execution_count"]) for cell in cells]
+    assert outputs == [([], None)] * len(cells)
 
 
-@pytest.mark.parametrize("cell", CODE, ids=lambda cell: cell["id"])
+@pytest.mark.parametrize(
+    "cell", [cell for cells in CODE.values() for cell in cells], ids=lambda cell: cell["id"]
+)
 def test_each_cell_is_python(cell: dict[str, Any]) -> None:
     compile(source_of(cell), cell["id"], "exec")
 
 
 def test_the_notebook_takes_from_the_script_what_is_there() -> None:
-    tree = ast.parse("\n".join(source_of(cell) for cell in CODE))
+    tree = ast.parse("\n".join(source_of(cell) for cell in CODE["fashion_mnist"]))
     taken = [
         alias.name
         for node in ast.walk(tree)

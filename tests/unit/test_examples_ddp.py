@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,33 @@ def test_the_job_is_kept_where_all_workers_see_it() -> None:
     asked = [line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH ")]
     assert {"--requeue", "--chdir=/data/work", "--open-mode=append"} <= set(asked)
     assert f"--output={script.WORK.parent}/%x-%j.out" in asked
+
+
+def unzip(folder: Path, task: int) -> subprocess.CompletedProcess[str]:
+    """Run one task of the array, with this Python in place of the lab's."""
+    text = (EXAMPLES / "unzip_array.sbatch").read_text()
+    return subprocess.run(
+        ["bash", "-c", text.replace("/opt/lab/venv/bin/python", sys.executable), "unzip",
+         folder / "from", folder / "to"],
+        env={**os.environ, "SLURM_ARRAY_TASK_ID": str(task)},
+        text=True, capture_output=True, check=False,
+    )  # fmt: skip
+
+
+def test_each_task_of_the_array_unpacks_one_archive(tmp_path: Path) -> None:
+    (tmp_path / "from").mkdir()
+    for name in ("a", "b"):
+        with zipfile.ZipFile(tmp_path / f"from/{name}.zip", "w") as archive:
+            archive.writestr("inside.txt", name)
+    (tmp_path / "to/.b.new").mkdir(parents=True)
+    (tmp_path / "to/.b.new/half").touch()  # of a task that was killed
+    assert [unzip(tmp_path, task).returncode for task in (1, 2)] == [0, 0]
+    made = {path.relative_to(tmp_path / "to"): path.read_text() for path in tmp_path.glob("to/*/*")}
+    assert made == {Path("a/inside.txt"): "a", Path("b/inside.txt"): "b"}
+    assert not list(tmp_path.glob("to/.*"))
+    assert "to/a is there" in unzip(tmp_path, 1).stdout
+    beyond = unzip(tmp_path, 3)
+    assert (beyond.returncode, beyond.stdout) == (
+        1,
+        f"{tmp_path}/from has fewer than 3 archives\n",
+    )

@@ -1,5 +1,5 @@
 #!/usr/bin/python3 -B
-"""`lab keep 2h`, `lab why`, `lab idle off|on`."""
+"""`lab keep 2h`, `lab why`, `lab idle off|on`, `lab submit train.py`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The command `lab`: keep the host on, ask why it is on, switch the idle stop off and on."""
+"""The command `lab`: keep the host on, ask why, switch the idle stop off and on; submit a job."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from . import wishes
+from . import submit, wishes
 from .app import CONFIG, explain
 from .collect import boot_identity
 from .report import span
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Do one of `keep`, `why` and `idle`; 1 and one sentence where that cannot be."""
+    """Do one of `keep`, `why`, `idle` and `submit`; 1 and one sentence where that cannot be."""
     parser = argparse.ArgumentParser(prog="lab", description=__doc__)
     parser.add_argument("--config", type=Path, default=CONFIG, help=argparse.SUPPRESS)
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -29,7 +29,11 @@ def main(argv: list[str] | None = None) -> int:
     verbs.add_parser("why", help="why the host stays on, or when it stops, with all figures")
     idle = verbs.add_parser("idle", help="switch the idle stop off until the next boot, or on")
     idle.add_argument("switch", choices=("on", "off"))
-    options = parser.parse_args(argv)
+    verbs.add_parser("submit", help="queue a script for the workers (lab submit --help)")
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["submit"]:
+        return submit.main(words[1:])
+    options = parser.parse_args(words)
     config: dict[str, Any] = json.loads(options.config.read_text())
     if options.verb == "why":
         return explain(config)
