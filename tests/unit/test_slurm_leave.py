@@ -63,17 +63,21 @@ def test_check_mode_tells_and_does_nothing() -> None:
     assert slurm.done == []
 
 
-def test_only_those_that_were_to_leave_are_taken_back() -> None:
+def test_only_those_that_were_to_leave_or_away_are_taken_back() -> None:
     slurm = Slurm(
         {
             "worker-1": "IDLE",
             "worker-2": "IDLE+DRAIN leaves the lab",
             "worker-3": "IDLE+DRAIN a fan is broken",
+            "worker-5": "DOWN+DYNAMIC_NORM not woken: no room",
+            "worker-6": "DOWN a fan is broken",
+            "worker-7": "DOWN+DRAIN Node unexpectedly rebooted",
         }
     )
-    outcome = leave.take_back(["worker-1", "worker-2", "worker-3", "worker-4"], slurm, check=False)
-    assert outcome.taken_back == ["worker-2"]
-    assert slurm.done == ["update NodeName=worker-2 State=RESUME"]
+    names = [f"worker-{number}" for number in range(1, 8)]
+    outcome = leave.take_back(names, slurm, check=False)
+    assert outcome.taken_back == ["worker-2", "worker-5"]
+    assert slurm.done[0] == "update NodeName=worker-2 State=RESUME"
     assert leave.take_back(["worker-2"], slurm, check=True).changed
 
 
@@ -94,6 +98,16 @@ def test_it_prints_what_the_play_reads(
     told = json.loads(capsys.readouterr().out)
     assert told["changed"] is True
     assert told["removed"] == ["a"]
+
+
+def test_with_check_a_head_that_does_not_run_yet_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(leave, "run", lambda *_: (1, "no answer"))
+    assert leave.main(["--check", "take-back", "a"]) == 0
+    assert json.loads(capsys.readouterr().out)["changed"] is False
+    assert leave.main(["take-back", "a"]) == 1
+    assert "no answer" in capsys.readouterr().err
 
 
 def test_a_reason_is_read_without_author_and_time() -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
+from .back import was_absent
 from .commands import Run, SlurmError, must, reason, run
 from .commands import field as read
 
@@ -57,11 +58,16 @@ def leave(names: Iterable[str], run: Run, check: bool) -> Outcome:
 
 
 def take_back(names: Iterable[str], run: Run, check: bool) -> Outcome:
-    """Resume the workers that were to leave and stay after all. Raises SlurmError."""
+    """Resume workers that are there. Raises SlurmError.
+
+    Those that were to leave and stay after all, and those that are down only because they had been
+    away.
+    """
     outcome = Outcome()
     for name in names:
         shown = show(name, run)
-        if "DRAIN" in read(shown, "State") and reason(shown) == REASON:
+        stays = "DRAIN" in read(shown, "State") and reason(shown) == REASON
+        if stays or was_absent(shown):
             if not check:
                 must(run, "scontrol", "update", f"NodeName={name}", "State=RESUME")
             outcome.taken_back.append(name)
@@ -91,6 +97,9 @@ def main(words: list[str]) -> int:
     try:
         outcome = {"leave": leave, "take-back": take_back}[action](names, run, check)
     except SlurmError as error:
+        if check:  # a run that was cut short has left no head that answers: nobody leaves it
+            print(json.dumps(asdict(Outcome()) | {"changed": False, "why": str(error)}))
+            return 0
         print(error, file=sys.stderr)
         return 1
     print(json.dumps(asdict(outcome) | {"changed": outcome.changed}))
