@@ -45,7 +45,7 @@ def build(release: str) -> str:
         raise ImageError(f"release {release}: the sandbox has images for {', '.join(SUITES)} only")
     client = docker.from_env(timeout=1200)
     reference = f"{REPOSITORY}:{release}"
-    files = {f"overlay/{name}": data for name, data in _overlay().items()}
+    files = {f"overlay/{name}": data for name, data in (_overlay() | _nfs()).items()}
     files["Dockerfile"] = (HERE / "image" / "Dockerfile").read_bytes()
     recipe = _digest(release, files)
     if _recipe_of(client, reference) == recipe:
@@ -169,6 +169,17 @@ def _overlay() -> dict[str, bytes]:
     files["etc/uv/uv.toml"] = _uv_toml(pip.get("index-url"))
     files["etc/apt/apt.conf.d/80gpulab"] = _apt_conf()
     return files
+
+
+def _nfs() -> dict[str, bytes]:
+    """Files of the image that stand in for the kernel's NFS."""
+    here = HERE / "image" / "nfs"
+    places = {
+        "nfs-server": "usr/local/lib/gpulab-sandbox",
+        "mount-nfs4": "usr/local/lib/gpulab-sandbox",
+        "nfs-server.service": "etc/systemd/system",
+    }
+    return {f"{place}/{name}": (here / name).read_bytes() for name, place in places.items()}
 
 
 def _pip_settings() -> dict[str, str]:

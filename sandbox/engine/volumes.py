@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import struct
 import subprocess
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -14,6 +16,10 @@ from sandbox.errors import SandboxError
 GIB = 1 << 30
 ATTACH_ATTEMPTS = 5  # another process may take the free device between the look and the grab
 SYS_BLOCK = Path("/sys/block")
+# From linux/loop.h: struct loop_info64, its field lo_flags, and the flag that frees it at last.
+LOOP_SET_STATUS64, LOOP_GET_STATUS64 = 0x4C04, 0x4C05
+LOOP_INFO64_BYTES, FLAGS_AT = 232, 52
+AUTOCLEAR = 4
 
 
 @dataclass(frozen=True)
@@ -87,13 +93,25 @@ class Volumes:
         command = ["losetup", "--find", "--show", str(path)]
         reason = ""
         for _ in range(ATTACH_ATTEMPTS):
-            if device := self.find(volume_id):
+            if device := self.find(volume_id) or self._taken_back(volume_id):
                 return device
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             reason = done.stderr.strip()
         if device := self.find(volume_id):
             return device
         raise SandboxError(f"volume {volume_id}: {' '.join(command)} failed: {reason}")
+
+    def _taken_back(self, volume_id: str) -> LoopDevice | None:
+        """Keep a device that was let go of and is still in use, if there is one.
+
+        Another machine may have the volume mounted, as the stand-in for NFS does: a second device
+        for one file would be a second cache of one file system, which destroys it.
+        """
+        path = str(self._volume(volume_id))
+        for device, file in _loop_devices(dying=True):
+            if file == path:
+                _keep(device)
+        return self.find(volume_id)
 
     def release(self, volume_id: str) -> None:
         """Free a volume's loop device (in use: as soon as its last user lets go)."""
@@ -123,18 +141,33 @@ class Volumes:
         return self._snapshots / f"{snapshot_id}.img"
 
 
-def _loop_devices() -> Iterator[tuple[LoopDevice, str]]:
-    """Give each loop device that is to stay, and the path of its file."""
+def _loop_devices(*, dying: bool = False) -> Iterator[tuple[LoopDevice, str]]:
+    """Give each loop device and the path of its file: those that are to stay, or the others.
+
+    A dying one is detached, but somebody still has it open: it goes with its last user.
+    """
     for entry in SYS_BLOCK.glob("loop*"):
         try:
             file = (entry / "loop" / "backing_file").read_text().rstrip("\n")
-            dying = (entry / "loop" / "autoclear").read_text().strip() == "1"
+            goes = (entry / "loop" / "autoclear").read_text().strip() == "1"
             major, minor = (entry / "dev").read_text().split(":")
         except OSError:  # not in use, or freed meanwhile
             continue
-        if dying:  # detached, but somebody still has it open: it goes with its last user
-            continue
-        yield LoopDevice(Path("/dev", entry.name), int(major), int(minor)), file
+        if goes == dying:
+            yield LoopDevice(Path("/dev", entry.name), int(major), int(minor)), file
+
+
+def _keep(device: LoopDevice) -> None:
+    """Let a device that would be freed by its last user stay."""
+    try:
+        with device.node.open("rb") as opened:
+            status = bytearray(LOOP_INFO64_BYTES)
+            fcntl.ioctl(opened, LOOP_GET_STATUS64, status)
+            (flags,) = struct.unpack_from("=I", status, FLAGS_AT)
+            struct.pack_into("=I", status, FLAGS_AT, flags & ~AUTOCLEAR)
+            fcntl.ioctl(opened, LOOP_SET_STATUS64, bytes(status))
+    except OSError:  # its last user has just gone, and it with them
+        return
 
 
 def _detach(device: LoopDevice) -> None:
