@@ -40,6 +40,13 @@ options:
     type: list
     elements: str
     default: []
+  cluster:
+    description:
+      - The private addresses of the hosts that the security groups let in among themselves, in a
+        rule whose source is one of O(security_groups).
+    type: list
+    elements: str
+    default: []
   tls_port:
     description: A TCP port that must answer by TLS; none if not given.
     type: int
@@ -168,8 +175,10 @@ def see_certificate(address: str, port: int, known: Path, timeout: float) -> Res
     )
 
 
-def see_agreement(client: Any, groups: list[str], results: list[dict[str, str]]) -> Result:
-    """Compare the security groups with the host's firewall."""
+def see_agreement(
+    client: Any, groups: list[str], cluster: list[str], results: list[dict[str, str]]
+) -> Result:
+    """Compare the security groups with the host's firewall; `cluster` are their members."""
     check = "security group and host firewall let in the same"
     said = [result["detail"] for result in results if result["check"] == "firewall lets in"]
     if not said:
@@ -178,7 +187,8 @@ def see_agreement(client: Any, groups: list[str], results: list[dict[str, str]])
         found = client.describe_security_groups(GroupIds=groups)["SecurityGroups"]
     except (BotoCoreError, ClientError) as error:
         return Result(check, "failed", str(error))
-    group = openings.of_group(p for one in found for p in one["IpPermissions"])
+    rules = (rule for one in found for rule in one["IpPermissions"])
+    group = openings.of_group(rules, dict.fromkeys(groups, cluster))
     differing = openings.differences(group, openings.of_host(said[0]))
     shown = "; ".join(differing) or ", ".join(sorted(map(str, group))) or "nothing"
     return Result(check, "failed" if differing else "ok", shown)
@@ -214,7 +224,9 @@ def look(params: dict[str, Any]) -> list[Result]:
         )
     if params["security_groups"]:
         client = boto3.client("ec2", region_name=params["region"] or None)
-        results.append(see_agreement(client, params["security_groups"], params["results"]))
+        results.append(
+            see_agreement(client, params["security_groups"], params["cluster"], params["results"])
+        )
     if params["bucket"]:
         client = boto3.client("s3", region_name=params["region"] or None)
         results.append(see_object(client, params["bucket"], params["probe"], params["prefix"]))
@@ -244,6 +256,7 @@ def main() -> None:
             "open_ports": {"type": "list", "elements": "int", "default": []},
             "closed_ports": {"type": "list", "elements": "int", "default": []},
             "security_groups": {"type": "list", "elements": "str", "default": []},
+            "cluster": {"type": "list", "elements": "str", "default": []},
             "tls_port": {"type": "int"},
             "certificate": {"type": "path"},
             "bucket": {"type": "str"},

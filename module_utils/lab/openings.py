@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 # The host's rule of SSH names no sources: a new address of the user's is let in by the security
 # group first, and the host could be told of it over SSH only.
 WIDER_ON_THE_HOST = ("tcp", "22")
+NOBODY: Mapping[str, Sequence[str]] = {}
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -47,8 +48,13 @@ def of_host(said: str) -> set[Opening]:
     return {Opening(*part.split()) for part in said.split(", ") if said != "nothing"}
 
 
-def of_group(permissions: Iterable[Mapping[str, Any]]) -> set[Opening]:
-    """Read the IpPermissions of a security group."""
+def of_group(
+    permissions: Iterable[Mapping[str, Any]], members: Mapping[str, Sequence[str]] = NOBODY
+) -> set[Opening]:
+    """Read the IpPermissions of a security group.
+
+    A source that is one of the groups in `members` stands for the addresses given there.
+    """
     found = set()
     for permission in permissions:
         first, last = permission.get("FromPort", "all"), permission.get("ToPort", "all")
@@ -56,7 +62,11 @@ def of_group(permissions: Iterable[Mapping[str, Any]]) -> set[Opening]:
         sources = [
             *(item["CidrIp"] for item in permission.get("IpRanges", ())),
             *(item["CidrIpv6"] for item in permission.get("Ipv6Ranges", ())),
-            *(item["GroupId"] for item in permission.get("UserIdGroupPairs", ())),
+            *(
+                source
+                for item in permission.get("UserIdGroupPairs", ())
+                for source in members.get(item["GroupId"]) or [item["GroupId"]]
+            ),
             *(item["PrefixListId"] for item in permission.get("PrefixListIds", ())),
         ]
         found |= {Opening(permission["IpProtocol"], ports, source) for source in sources}

@@ -26,10 +26,12 @@ def test_nothing_is_hidden(playbook: Path) -> None:
 
 
 def test_the_way_through_the_house() -> None:
-    steps = [play["ansible.builtin.import_playbook"] for play in site()[:3]]
+    steps = [play["ansible.builtin.import_playbook"] for play in site()[:5]]
     assert steps == [
         "playbooks/create_host.yml",
+        "playbooks/remove_workers.yml",
         "playbooks/configure_host.yml",
+        "playbooks/configure_workers.yml",
         "playbooks/verify_host.yml",
     ]
 

@@ -111,10 +111,10 @@ SSH = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp"
 
 def test_the_security_group_is_compared_with_what_the_host_says() -> None:
     said = [{"check": "firewall lets in", "status": "ok", "detail": "tcp 22 0.0.0.0/0"}]
-    assert outside.see_agreement(Groups(SSH), ["sg-0a"], said).status == "ok"
-    assert outside.see_agreement(Groups(), ["sg-0a"], said).status == "failed"
-    assert outside.see_agreement(Groups(SSH), ["sg-0b"], said).status == "failed"
-    assert outside.see_agreement(Groups(SSH), ["sg-0a"], []).status == "failed"
+    assert outside.see_agreement(Groups(SSH), ["sg-0a"], [], said).status == "ok"
+    assert outside.see_agreement(Groups(), ["sg-0a"], [], said).status == "failed"
+    assert outside.see_agreement(Groups(SSH), ["sg-0b"], [], said).status == "failed"
+    assert outside.see_agreement(Groups(SSH), ["sg-0a"], [], []).status == "failed"
 
 
 def test_only_the_certificate_that_is_known_will_do(tmp_path: Path) -> None:

@@ -66,3 +66,30 @@ def test_they_agree(group: list[dict[str, Any]], host: str) -> None:
 )
 def test_they_differ(group: list[dict[str, Any]], host: str, said: str) -> None:
     assert differences(of_group(group), of_host(host)) == [said]
+
+
+AMONG = permission((6817, 6818), "sg-0a")
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        (f"{SSH}, tcp 6817-6818 10.0.0.4, tcp 6817-6818 10.0.0.5", []),
+        (
+            f"{SSH}, tcp 6817-6818 10.0.0.4",
+            ["the security group alone lets in tcp 6817-6818 10.0.0.5"],
+        ),
+        (
+            f"{SSH}, tcp 6817-6818 10.0.0.0/8",
+            ["the host's firewall alone lets in tcp 6817-6818 10.0.0.0/8"],
+        ),
+    ],
+)
+def test_a_cluster_lets_in_its_own_hosts(host: str, said: list[str]) -> None:
+    group = of_group([ME, AMONG], {"sg-0a": ["10.0.0.4", "10.0.0.5"]})
+    assert differences(group, of_host(host)) == said
+
+
+def test_a_group_without_hosts_stays_a_group() -> None:
+    group = of_group([AMONG], {"sg-0a": []})
+    assert differences(group, set()) == ["the security group alone lets in tcp 6817-6818 sg-0a"]
