@@ -120,6 +120,8 @@ def train(run: argparse.Namespace, team: Team) -> bool:
     if not run.fresh or attempt() > 1:
         checkpoint = run.work / "checkpoint.pt"
         single.take_up(session, team.from_first(lambda: single.find_checkpoint(checkpoint, recipe)))
+        if team.rank:  # what the checkpoint has summed up is counted once
+            session.progress.since = [0.0, 0.0, 0.0]
     known, unseen = ([tensor.to(team.device) for tensor in part] for part in (known, unseen))
     published = session.progress.epoch == 0 or publish(run, team, session)
     # It hands each process the average of all gradients; the weights stay those of `model`.
@@ -154,14 +156,22 @@ def train_epoch(
         if progress.step % run.report == 0 or progress.step == len(batches):
             sums = team.total(progress.since)
             single.end_row(progress, len(batches), sums, said=team.rank == 0)
-        if progress.step % run.keep == 0 and team.rank == 0:
-            single.save(run.work / "checkpoint.pt", session)
+        if progress.step % run.keep == 0:
+            keep(run, team, session)
     done = sum(len(batch) for batch in batches[first:])
     if done and team.rank == 0:
         rate = done / (time.monotonic() - began)
         print(
             f"epoch {progress.epoch + 1}: {rate:.0f} images/s by {team.size} processes", flush=True
         )
+
+
+def keep(run: argparse.Namespace, team: Team, session: Session) -> None:
+    """Have the first process save, with the sums of all since the last row of the loss curve."""
+    sums = team.total(session.progress.since)
+    session.progress.since = sums if team.rank == 0 else [0.0, 0.0, 0.0]
+    if team.rank == 0:
+        single.save(run.work / "checkpoint.pt", session)
 
 
 def end_epoch(
@@ -184,11 +194,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = single.make_parser(__doc__)
     parser.set_defaults(work=WORK, out=OUT)
-    run = parser.parse_args(argv)
-    # Between two rows each process has its own sums, and a checkpoint holds those of the first.
-    if run.keep % run.report:
-        parser.error(f"--keep {run.keep} is no multiple of --report {run.report}")
-    return run
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -56,7 +56,7 @@ class Training:
 
     def __init__(self, data: Path, folder: Path) -> None:
         self.folder, self.log = folder, folder.with_suffix(".log")
-        words = ["--epochs=2", "--batch=16", "--report=5", "--keep=10", f"--data={data}"]
+        words = ["--epochs=2", "--batch=16", "--report=5", "--keep=7", f"--data={data}"]
         places = [f"--work={folder}", f"--out={folder}-out"]
         elastic = ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--max-restarts=1"]
         with self.log.open("a") as log:

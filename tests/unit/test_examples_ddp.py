@@ -54,13 +54,6 @@ def test_a_row_of_the_curve_is_the_mean_of_its_sums(capsys: pytest.CaptureFixtur
 def test_the_command_line() -> None:
     run = script.parse([])
     assert (run.work, run.out, run.epochs) == (script.WORK, script.OUT, 3)
-    assert run.keep % run.report == 0
-
-
-def test_a_checkpoint_between_two_rows_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        script.parse(["--keep", "70"])
-    assert "--keep 70 is no multiple of --report 50" in capsys.readouterr().err
 
 
 def test_alone_it_says_how_it_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
