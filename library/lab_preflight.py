@@ -122,6 +122,11 @@ GPU: dict[str, Any] = {
 }
 
 
+def _of_worker(said: str) -> str:
+    """Name the variable that is meant."""
+    return said.replace("lab_instance_type", "lab_worker_type")
+
+
 def decide_gpu(params: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Refuse what no GPU host could be; the stack and warnings. Raises LabError."""
     image = params["lab"]["image"]
@@ -130,9 +135,14 @@ def decide_gpu(params: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         **(params["gpu"] | {"toolkits": tuple(params["gpu"]["toolkits"])}),
         image_brings_driver=bool(known.get("driver")),
     )
-    found, warnings = gpu_matrix.check(
-        params["lab"]["instance_type"], image, known.get("distribution", ""), wish
-    )
+    distribution, lab = known.get("distribution", ""), params["lab"]
+    found, warnings = gpu_matrix.check(lab["instance_type"], image, distribution, wish)
+    if lab["worker_type"] and int(lab["workers"]):
+        try:
+            _, more = gpu_matrix.check(lab["worker_type"], image, distribution, wish)
+        except LabError as error:
+            raise LabError(_of_worker(str(error))) from error
+        warnings = list(dict.fromkeys([*warnings, *map(_of_worker, more)]))
     return (asdict(found) if found else {}), warnings
 
 

@@ -139,3 +139,54 @@ def test_the_fingerprint_is_that_of_ssh_keygen(tmp_path: Path) -> None:
     ).stdout  # fmt: skip
     public = " ".join((tmp_path / "k.pub").read_text().split()[:2])
     assert ssh_access.fingerprint(public) in said
+
+
+@pytest.fixture
+def workers(host: ssh_access.Host) -> dict[ssh_access.Host, str]:
+    """Return two workers with their keys."""
+    return {
+        replace(host, alias="i-0b", address="198.51.100.8", worker=1): TWO,
+        replace(host, alias="i-0c", address="198.51.100.9", worker=12): RSA,
+    }
+
+
+def test_a_worker_has_its_own_entry_and_no_tunnel(
+    host: ssh_access.Host, workers: dict[ssh_access.Host, str]
+) -> None:
+    for path, text in ssh_access.wanted_files(host, ONE, workers).items():
+        path.write_text(text)
+    read = subprocess.run(
+        ["ssh", "-G", "-F", str(host.ssh_config), "lab-worker-12"],
+        capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert {"hostname 198.51.100.9", "hostkeyalias i-0c", "user admin"} <= set(read)
+    assert not [line for line in read if line.startswith("localforward")]
+    assert [ssh_access.known(one) for one in (host, *workers)] == [[ONE], [TWO], [RSA]]
+    # Without workers the files are as they always were.
+    assert ssh_access.wanted_files(host, ONE)[host.ssh_config] == ssh_access.config(host)
+
+
+def test_a_worker_that_sleeps_stays_on_record(
+    host: ssh_access.Host, workers: dict[ssh_access.Host, str]
+) -> None:
+    for path, text in ssh_access.wanted_files(host, ONE, workers).items():
+        path.write_text(text)
+    one, two = workers
+    asleep = replace(two, address="")
+    found = ssh_access.wanted_files(host, ONE, {one: TWO}, [asleep])
+    assert "lab-worker-12" not in found[host.ssh_config]
+    assert found[host.known_hosts].splitlines() == [f"i-0a {ONE}", f"i-0b {TWO}", f"i-0c {RSA}"]
+
+
+def test_workers_that_are_gone_are_forgotten(
+    host: ssh_access.Host, workers: dict[ssh_access.Host, str]
+) -> None:
+    for path, text in ssh_access.wanted_files(host, ONE, workers).items():
+        path.write_text(text)
+    one, _ = workers
+    gone = ssh_access.forget(host.state_dir, "lab", {12: "i-0c"})
+    assert gone == ssh_access.wanted_files(host, ONE, {one: TWO})
+    for path, text in gone.items():
+        path.write_text(text)
+    assert ssh_access.forget(host.state_dir, "lab", {12: "i-0c"}) == {}
+    assert ssh_access.forget(host.state_dir / "nowhere", "lab", {1: "i-0b"}) == {}

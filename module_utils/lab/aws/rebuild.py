@@ -59,7 +59,7 @@ def check_workers(there: Pair, names: Names, wanted: int) -> None:
         return
     lab = f"-e lab_name={names.lab} -e lab_workers=0"
     raise LabError(
-        f"The lab {names.lab} has {len(there.workers)} workers (lab_workers is {wanted}), whose"
+        f"The lab {names.lab} has {len(there.workers)} of {wanted} workers (lab_workers), whose"
         " /data and queue are on its host, so it is not made anew beside them. They hold no data:"
         f" let go of them by `ansible-playbook site.yml {lab}`, rebuild by `ansible-playbook"
         f" playbooks/rebuild.yml {lab}`, and run site.yml as usual"

@@ -55,6 +55,9 @@ VALUES: dict[str, list[Any]] = {
     "budget_email": ["me", "a@b, c@d", "a b@c"],
     "retire_days": [-1, "never"],
     "cost_explorer": ["maybe", None, 2],
+    "workers": [-1, 65, "two", 1.5, True, None],
+    "worker_type": ["g4dn", "g4dn.xlarge ", None, 4],
+    "slurm_autostop": ["maybe", None, 2],
 }  # fmt: skip
 BAD = [(name, value) for name, values in VALUES.items() for value in values]
 

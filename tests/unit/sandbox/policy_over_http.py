@@ -28,6 +28,7 @@ from ansible.module_utils.lab.aws import (
     power,
     preflight,
     rebuild,
+    remove,
     retire,
     safe,
     seen,
@@ -36,12 +37,14 @@ from ansible.module_utils.lab.aws import (
 )
 from ansible.module_utils.lab.aws.clock import Clock
 from ansible.module_utils.lab.aws.destroy import Wish
-from ansible.module_utils.lab.aws.names import Names, write_tags
+from ansible.module_utils.lab.aws.names import POLICY, Names, write_tags
 from ansible.module_utils.lab.aws.session import AwsError, Boto
 from ansible.module_utils.lab.aws.work import Work
+from botocore.exceptions import ClientError
 from moto.iam import access_control
 from moto.iam.models import iam_backends
 
+from sandbox.account import AdminKey
 from sandbox.patches import authorization
 from sandbox.settings import ACCOUNT_ID
 from tests.unit.aws.kit import HERE, IMAGES, PRICES, wish
@@ -161,12 +164,70 @@ def destroy_lab(life: Life) -> None:
     destroy.carry_out(life.aws, destroy.make_plan(wishes, NAMES, things), Clock())
 
 
+def as_the_host(life: Life, served: Served, workers: int) -> dict[str, str]:
+    """Try, by the policy of the host's role, to stop and start what the lab has; AWS's answers."""
+    iam, sts = served.client("iam"), served.client("sts")
+    document = iam.get_role_policy(RoleName=NAMES.role, PolicyName=POLICY)["PolicyDocument"]
+    name = f"as-the-host-{workers}"
+    anybody = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
+    trust = {"Version": "2012-10-17", "Statement": [anybody]}
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]
+    iam.put_role_policy(RoleName=name, PolicyName="x", PolicyDocument=json.dumps(document))
+    given = sts.assume_role(RoleArn=role["Arn"], RoleSessionName="host")["Credentials"]
+    key = AdminKey(given["AccessKeyId"], given["SecretAccessKey"])
+    ec2 = served.client("ec2", key, given["SessionToken"])
+    host, mine = power.find_all(life.aws, NAMES)
+    other = served.client("ec2").describe_instances(
+        Filters=[{"Name": "tag:Lab", "Values": ["other"]}]
+    )["Reservations"][0]["Instances"][0]["InstanceId"]
+    assert host
+    ids = [one.id for one in mine]
+    return {
+        "look": answer(ec2.describe_instances),
+        "stop workers": answer(ec2.stop_instances, InstanceIds=ids),
+        "start workers": answer(ec2.start_instances, InstanceIds=ids),
+        "stop host": answer(ec2.stop_instances, InstanceIds=[host.id]),
+        "stop host with workers": answer(ec2.stop_instances, InstanceIds=[*ids, host.id]),
+        "stop another lab's": answer(ec2.stop_instances, InstanceIds=[other]),
+        "terminate workers": answer(ec2.terminate_instances, InstanceIds=ids),
+        "tag workers": answer(ec2.create_tags, Resources=ids, Tags=write_tags({"Lab": "other"})),
+    }
+
+
+def answer(call: Callable[..., Any], **params: Any) -> str:
+    """Call, and return AWS's word for its refusal, or none."""
+    try:
+        call(**params)
+    except ClientError as error:
+        return str(error.response["Error"]["Code"])
+    return ""
+
+
+def workers(life: Life, served: Served) -> None:
+    """Grow, let the host stop and start its workers, stop them, and shrink to none."""
+    served.client("ec2").run_instances(
+        ImageId="ami-0deb1300000000001", InstanceType="t3.micro", MinCount=1, MaxCount=1,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": write_tags(
+            Names("other", "us-east-1").worker_tags(1))}],
+    )  # fmt: skip
+    life.build(workers=2, slurm_autostop=True, **MONEY)
+    life.said["with autostop"] = as_the_host(life, served, 2)
+    power.stop_workers(life.aws, power.find_all(life.aws, NAMES)[1], Clock())
+    life.build(workers=2, **MONEY)
+    life.said["without"] = as_the_host(life, served, 0)
+    there = remove.look(life.aws, NAMES)
+    spec = wish(life.folder)
+    steps = remove.make_plan(spec, NAMES, there, frozenset({1, 2}))
+    remove.carry_out(life.aws, steps, Clock())
+
+
 MONEY = {"monthly_budget": 50, "budget_email": "me@example.org", "daily_stop": "23:00"}
 
 
-def live(life: Life) -> None:
+def live(life: Life, served: Served) -> None:
     """Do everything that the playbooks do, once."""
     life.build(**MONEY)
+    workers(life, served)
     drift(life)
     life.build()
     swap_profile(life)
@@ -232,7 +293,7 @@ def main(folder: Path) -> dict[str, Any]:
         life = Life(Boto("us-east-1"), served.client, folder)
         with recorded() as asked:
             try:
-                live(life)
+                live(life, served)
             except AwsError as error:
                 life.said["refused"] = str(error)
         actions = {a for s in policy.document(policy.Place())["Statement"] for a in s["Action"]}

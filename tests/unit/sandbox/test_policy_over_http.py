@@ -26,6 +26,18 @@ def test_the_policy_is_enough(told: dict[str, Any]) -> None:
     assert told["denied"] == {}
 
 
+def test_the_host_may_stop_and_start_its_workers_and_nothing_else(told: dict[str, Any]) -> None:
+    refused = "UnauthorizedOperation"
+    never = dict.fromkeys(
+        ("stop host", "stop host with workers", "stop another lab's", "terminate workers",
+         "tag workers"),
+        refused,
+    )  # fmt: skip
+    may = ("look", "stop workers", "start workers")
+    assert told["with autostop"] == {**dict.fromkeys(may, ""), **never}
+    assert told["without"] == {**dict.fromkeys(may, refused), **never}
+
+
 def test_each_action_is_needed(told: dict[str, Any]) -> None:
     """Without it, at least one call of a lab's life is refused."""
     needless = {action for action, refused in told["refused_without"].items() if not refused}
