@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-.PHONY: help lab policy test lint unit molecule sandbox-test e2e test-slow setup sandbox-down audit-aws bench-converge bench-hardening bench-rebuild bench-unzip bench-s3
+.PHONY: help lab policy test lint unit molecule sandbox-test e2e test-slow setup sandbox-down audit-aws bench-cluster bench-converge bench-hardening bench-rebuild bench-unzip bench-s3
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 24
@@ -53,6 +53,10 @@ sandbox-down: ## Remove the sandbox and everything in it
 bench-converge: ## Compare a converge of the host with a bare shell script (as root; ARGS=--rounds=1)
 	@scripts/setup.sh sandbox
 	@python -m benchmarks.converge $(ARGS)
+
+bench-cluster: ## Grow a lab by 1, 4 and 8 workers, train on two, break them (as root; ARGS='--workers 1 2')
+	@scripts/setup.sh sandbox
+	@python -m benchmarks.cluster $(ARGS)
 
 bench-rebuild: ## Compare a host from a baked image with one from the plain image (as root; ARGS=--rounds=1)
 	@scripts/setup.sh sandbox

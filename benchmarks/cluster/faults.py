@@ -1,0 +1,90 @@
+"""How long a training takes to get over the loss of a worker, and of the head for a minute."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+
+from benchmarks.cluster import jobs
+from benchmarks.converge.__main__ import ROOT, BenchmarkError, run, ssh
+
+DEADLINE_S = 400
+AWAY_S = 60
+STEP = re.compile(r"^epoch (\d+) step (\d+)/", re.MULTILINE)
+
+
+def container(lab: str, name: str, slot: str, environment: Mapping[str, str]) -> str:
+    """Name a host's container: by the identity that its SSH key is known by."""
+    config = ROOT / ".lab" / lab / "ssh_config"
+    said = run(["ssh", "-G", "-F", str(config), name], environment)[1]
+    found = re.search(r"^hostkeyalias (i-\w+)$", said, re.MULTILINE)
+    if not found:
+        raise BenchmarkError(f"{config} does not say which instance {name} is")
+    return f"gpulab-sandbox-{slot}-{found[1]}"
+
+
+def until(reached: Callable[[], bool], what: str) -> float:
+    """Wait for something; the seconds that it took. Raises BenchmarkError."""
+    start = time.monotonic()
+    while not reached():
+        if time.monotonic() - start > DEADLINE_S:
+            raise BenchmarkError(f"{what} did not come in {DEADLINE_S} s")
+        time.sleep(1)
+    return time.monotonic() - start
+
+
+def steps(lab: str, job: str, environment: Mapping[str, str]) -> list[tuple[int, int]]:
+    """List the steps that a training has told of, in order."""
+    said = jobs.output(lab, job, environment)
+    return [(int(epoch), int(step)) for epoch, step in STEP.findall(said)]
+
+
+def lose_worker(lab: str, job: str, slot: str, environment: Mapping[str, str]) -> list[str]:
+    """Kill a worker of a running training, give it back once that is known; what it took."""
+    lost = container(lab, f"{lab}-worker-2", slot, environment)
+    run(["docker", "kill", lost], environment)
+    # Pending, or begun anew on another worker.
+    asks = f"scontrol show job {job}"
+    known = until(
+        lambda: "Restarts=0" not in ssh(lab, asks, environment)[1], "the loss of a worker"
+    )
+    before = len(steps(lab, job, environment))
+    run(["docker", "start", lost], environment)
+    back = until(
+        lambda: "idle" in ssh(lab, "sinfo -hN -n worker-2 -o %t", environment)[1],
+        "the worker, back in the cluster",
+    )
+    ssh(lab, f"sudo scontrol update JobId={job} StartTime=now", environment)
+    again = until(lambda: len(steps(lab, job, environment)) > before, "a step after the loss")
+    return [
+        f"worker killed: known after {known:.0f} s; the worker back in the cluster {back:.0f} s"
+        f" after its start; the first step from the checkpoint {again:.0f} s after the job's start"
+        " (Slurm waits 120 s before it, here cut short)"
+    ]
+
+
+def lose_head(lab: str, job: str, slot: str, environment: Mapping[str, str]) -> list[str]:
+    """Take the head away for a minute; what the training did meanwhile, and when it answers."""
+    head = container(lab, lab, slot, environment)
+    before = len(steps(lab, job, environment))
+    run(["docker", "pause", head], environment)
+    time.sleep(AWAY_S)
+    run(["docker", "unpause", head], environment)
+    answers = until(lambda: job in ssh(lab, "squeue -h -o %A", environment)[1], "squeue's answer")
+    done = len(steps(lab, job, environment)) - before
+    if not done:
+        raise BenchmarkError(f"job {job} did not go on while the head was away")
+    return [
+        f"head away for {AWAY_S} s: {done} lines of steps meanwhile; answers after {answers:.0f} s"
+    ]
+
+
+def measure(lab: str, slot: str, environment: Mapping[str, str]) -> list[str]:
+    """Train on two workers, and break them."""
+    job = jobs.submit(lab, 2, 50, environment)
+    until(lambda: len(steps(lab, job, environment)) > 5, "the first steps")  # noqa: PLR2004
+    said = lose_worker(lab, job, slot, environment)
+    said += lose_head(lab, job, slot, environment)
+    ssh(lab, f"scancel {job}", environment)
+    return said
