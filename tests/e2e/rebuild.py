@@ -58,6 +58,7 @@ def bake_and_rebuild(lab: Lab, ec2: Any) -> None:
 
     lab.play("playbooks/manifest.yml")
     old = the_host(lab, ec2)
+    fail_and_go_back(lab, ec2, files)
     run = lab.play("playbooks/rebuild.yml", "-e", f"confirm={lab.name}", *SPOT)
     lab.times["rebuild from an image"] = run.seconds
     new = the_host(lab, ec2)
@@ -73,6 +74,18 @@ def bake_and_rebuild(lab: Lab, ec2: Any) -> None:
     )
     assert re.search(r"1 things differ", differs.output) and "image: ami-" in differs.output
     assert lab.play("site.yml", *SPOT).total("changed") == 0
+
+
+def fail_and_go_back(lab: Lab, ec2: Any, files: str) -> None:
+    """A build that fails leaves the old host, to which one command goes back."""
+    old, wanted = the_host(lab, ec2)["InstanceId"], ["-e", f"confirm={lab.name}"]
+    broken = ["-e", '{"lab_packages": ["no-such-package"]}']
+    failed = lab.play("playbooks/rebuild.yml", *wanted, *broken, check=False)
+    assert failed.status != 0 and "no-such-package" in failed.output
+    assert "rebuild_back=true" in failed.output
+    lab.play("playbooks/rebuild.yml", *wanted, "-e", "rebuild_back=true")
+    assert the_host(lab, ec2)["InstanceId"] == old, "the new one is gone"
+    assert lab.ssh(TREE, timeout=120) == files
 
 
 def take_the_capacity_back(lab: Lab, ec2: Any) -> None:
