@@ -164,15 +164,17 @@ def _role(target: Target, there: Seen) -> Iterator[Step]:
     wanted = policy(target.bucket, target.spec.bucket_prefix)
     if session_manager.wanted(target.spec):
         wanted["Statement"].append(session_manager.statement())
-    wanted["Statement"] += cluster.statements(target.spec, target.account)
+    more = cluster.statements(target.spec, target.account)
+    wanted["Statement"] += more
+    what = f"bucket {place}{' and its workers' if more else ''}"
     if there.role is None or there.role.policy != wanted:
         changed = there.role is not None and there.role.policy is not None
         yield Step(
             "put_policy",
-            f"Limit role {name} to bucket {place}",
+            f"Limit role {name} to {what}",
             {"policy": wanted},
             before=f"role {name}: another policy {POLICY}" if changed else "",
-            after=f"role {name}: only bucket {place}",
+            after=f"role {name}: only {what}",
         )
     if there.profile is None:
         yield Step(
