@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
 import pytest
@@ -13,16 +13,13 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from roles.slurm.files.lab_slurm import power
-from roles.slurm.files.lab_slurm.power import Settings, Workers
-
-if TYPE_CHECKING:
-    from mypy_boto3_ec2 import EC2Client
+from roles.slurm.files.lab_slurm.power import Ec2, Settings, Workers
 
 AMI = "ami-12c6146b"  # one of those that moto knows
 
 
 @pytest.fixture
-def ec2(monkeypatch: pytest.MonkeyPatch) -> Iterator[EC2Client]:
+def ec2(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ec2]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
@@ -30,7 +27,7 @@ def ec2(monkeypatch: pytest.MonkeyPatch) -> Iterator[EC2Client]:
         yield boto3.client("ec2", region_name="us-east-1")
 
 
-def launch(ec2: EC2Client, name: str, **other: str) -> str:
+def launch(ec2: Ec2, name: str, **other: str) -> str:
     tags = {"Project": "gpulab", "Lab": "mine", "Role": "worker", "Name": name} | other
     made = ec2.run_instances(
         ImageId=AMI, MinCount=1, MaxCount=1,
@@ -41,10 +38,10 @@ def launch(ec2: EC2Client, name: str, **other: str) -> str:
             }
         ],
     )  # fmt: skip
-    return made["Instances"][0]["InstanceId"]
+    return str(made["Instances"][0]["InstanceId"])
 
 
-def states(ec2: EC2Client) -> dict[str, str]:
+def states(ec2: Ec2) -> dict[str, str]:
     found = [i for r in ec2.describe_instances()["Reservations"] for i in r["Instances"]]
     return {i["InstanceId"]: i["State"]["Name"] for i in found}
 
@@ -70,7 +67,7 @@ class Slurm:
 class Refusing:
     """EC2 that refuses some calls: the n-th and all before it are answered by an error code."""
 
-    def __init__(self, ec2: EC2Client, times: int, word: str) -> None:
+    def __init__(self, ec2: Ec2, times: int, word: str) -> None:
         self.ec2, self.times, self.word = ec2, times, word
 
     def __getattr__(self, name: str) -> Any:
@@ -82,7 +79,7 @@ class Refusing:
         return getattr(self.ec2, name)
 
 
-def test_only_the_workers_that_are_named_of_this_lab_are_stopped(ec2: EC2Client) -> None:
+def test_only_the_workers_that_are_named_of_this_lab_are_stopped(ec2: Ec2) -> None:
     mine = launch(ec2, "gpulab-mine-worker-1")
     others = [
         launch(ec2, "gpulab-mine-worker-2"),
@@ -96,7 +93,7 @@ def test_only_the_workers_that_are_named_of_this_lab_are_stopped(ec2: EC2Client)
     assert states(ec2) == {mine: "stopped"} | dict.fromkeys(others, "running")
 
 
-def test_stopped_workers_are_woken_each_by_itself(ec2: EC2Client) -> None:
+def test_stopped_workers_are_woken_each_by_itself(ec2: Ec2) -> None:
     ids = [launch(ec2, f"gpulab-mine-worker-{number}") for number in (1, 2)]
     ec2.stop_instances(InstanceIds=ids)
     slurm = Slurm()
@@ -105,7 +102,7 @@ def test_stopped_workers_are_woken_each_by_itself(ec2: EC2Client) -> None:
     assert (slurm.down, slurm.slept) == ({}, 0)
 
 
-def test_without_room_it_is_tried_again(ec2: EC2Client) -> None:
+def test_without_room_it_is_tried_again(ec2: Ec2) -> None:
     made = launch(ec2, "gpulab-mine-worker-1")
     ec2.stop_instances(InstanceIds=[made])
     refusing: Any = Refusing(ec2, 3, "InsufficientInstanceCapacity")
@@ -115,7 +112,7 @@ def test_without_room_it_is_tried_again(ec2: EC2Client) -> None:
     assert states(ec2) == {made: "running"}
 
 
-def test_for_ever_without_room_it_is_down_with_the_reason(ec2: EC2Client) -> None:
+def test_for_ever_without_room_it_is_down_with_the_reason(ec2: Ec2) -> None:
     ec2.stop_instances(InstanceIds=[launch(ec2, "gpulab-mine-worker-1")])
     refusing: Any = Refusing(ec2, 10**6, "InsufficientInstanceCapacity")
     slurm = Slurm()
@@ -125,7 +122,7 @@ def test_for_ever_without_room_it_is_down_with_the_reason(ec2: EC2Client) -> Non
     assert len(slurm.said) == 1
 
 
-def test_what_may_not_be_started_is_down_at_once_and_holds_up_no_other(ec2: EC2Client) -> None:
+def test_what_may_not_be_started_is_down_at_once_and_holds_up_no_other(ec2: Ec2) -> None:
     ids = [launch(ec2, f"gpulab-mine-worker-{number}") for number in (1, 2)]
     ec2.stop_instances(InstanceIds=ids)
     refusing: Any = Refusing(ec2, 1, "UnauthorizedOperation")
@@ -136,7 +133,7 @@ def test_what_may_not_be_started_is_down_at_once_and_holds_up_no_other(ec2: EC2C
     assert states(ec2) == {ids[0]: "stopped", ids[1]: "running"}
 
 
-def test_a_worker_without_an_instance_is_told(ec2: EC2Client) -> None:
+def test_a_worker_without_an_instance_is_told(ec2: Ec2) -> None:
     gone = launch(ec2, "gpulab-mine-worker-1")
     ec2.terminate_instances(InstanceIds=[gone])
     workers, slurm = Workers(ec2, "mine"), Slurm()
@@ -147,10 +144,10 @@ def test_a_worker_without_an_instance_is_told(ec2: EC2Client) -> None:
 
 
 def test_the_program_tells_the_journal_of_whatever_went_wrong(
-    ec2: EC2Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ec2: Ec2, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(power.syslog, "syslog", said.append)
+    monkeypatch.setattr("syslog.syslog", said.append)
     monkeypatch.setattr(power, "must", lambda *_: "worker-1\n")
     path = tmp_path / "slurm.json"
     monkeypatch.setattr(power, "read_settings", lambda: Settings(**json.loads(path.read_text())))

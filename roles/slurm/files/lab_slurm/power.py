@@ -13,13 +13,10 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .back import NOT_WOKEN
 from .commands import must, run
-
-if TYPE_CHECKING:
-    from mypy_boto3_ec2 import EC2Client
 
 SETTINGS = Path("/etc/lab/slurm.json")
 PROJECT = "gpulab"
@@ -39,6 +36,7 @@ LATER = (
     "InternalError",
 )
 
+Ec2 = Any  # boto3's client of EC2, which carries no types
 Say = Callable[[str], None]
 Sleep = Callable[[float], None]
 # Puts a worker down, for a reason.
@@ -68,7 +66,7 @@ def read_settings(path: Path = SETTINGS) -> Settings:
     return Settings(told["lab"], told["region"], told["endpoint"])
 
 
-def connect(settings: Settings) -> EC2Client:
+def connect(settings: Settings) -> Ec2:
     """Make a client with the credentials of the head's role."""
     import boto3  # noqa: PLC0415 - the distribution's, on the head alone
     from botocore.config import Config  # noqa: PLC0415
@@ -76,19 +74,18 @@ def connect(settings: Settings) -> EC2Client:
     patience = Config(
         retries={"mode": "standard", "max_attempts": 6}, connect_timeout=5, read_timeout=30
     )
-    client: EC2Client = boto3.client(
+    return boto3.client(
         "ec2",
         region_name=settings.region,
         endpoint_url=settings.endpoint or None,  # by hand: older versions read no environment
         config=patience,
     )
-    return client
 
 
 class Workers:
     """The instances of one lab's workers, found by their names in Slurm."""
 
-    def __init__(self, ec2: EC2Client, lab: str) -> None:
+    def __init__(self, ec2: Ec2, lab: str) -> None:
         self.ec2, self.lab = ec2, lab
 
     def find(self, names: Iterable[str]) -> dict[str, Instance]:
