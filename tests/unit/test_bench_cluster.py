@@ -27,8 +27,10 @@ epoch 1: 1234 images/s by 2 processes
 
 
 def test_the_table_compares_the_most_workers_with_the_fewest() -> None:
-    text = bench.table([Grown(1, 10, 100, 9), Grown(8, 20, 240, 30)])
-    assert "  8 workers  made   20.0 s, configured  240.0 s, once more  30.0 s" in text
+    text = bench.table([Grown(1, 10, 15, 100, 9), Grown(8, 20, 16, 240, 30)])
+    assert (
+        "  8 workers  made   20.0 s, head  16.0 s, configured  240.0 s, once more  30.0 s" in text
+    )
     assert "8 to 1: 2.40 times (goal for 8 to 1: 2.5)" in text
 
 
@@ -41,7 +43,7 @@ def test_the_table_compares_the_most_workers_with_the_fewest() -> None:
     ],
 )
 def test_the_goal_is_for_eight_workers_against_one(seconds: dict[int, float], late: bool) -> None:
-    assert bench.missed([Grown(count, 1, took, 1) for count, took in seconds.items()]) is late
+    assert bench.missed([Grown(count, 1, 1, took, 1) for count, took in seconds.items()]) is late
 
 
 @pytest.mark.parametrize("second", ["0", "3"])
@@ -56,8 +58,9 @@ def test_a_second_converge_that_changes_something_is_no_figure(
 
     monkeypatch.setattr(bench, "play", play)
     if second == "0":
-        assert bench.have(4, {}) == Grown(4, make=1, configure=2, again=3)
-        assert [words[0] for words in played] == ["create_host", *["configure_workers"] * 2]
+        assert bench.have(4, {}) == Grown(4, make=1, head=2, configure=3, again=4)
+        names = [words[0] for words in played]
+        assert names == ["create_host", "configure_host", *["configure_workers"] * 2]
         assert {words[1:] for words in played} == {(bench.LAB, "-e", "lab_workers=4")}
     else:
         with pytest.raises(BenchmarkError, match="the second converge changed something"):
