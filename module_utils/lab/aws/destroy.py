@@ -389,4 +389,5 @@ def stale_files(state_dir: Path) -> list[Path]:
     """Return the controller's files that lead nowhere now; key and password stay for a rebuild."""
     stale = ("ssh_config", "known_hosts", "client_token.json", "report.json")
     found = [path for name in stale if (path := state_dir / name).exists()]
-    return [*found, *sorted(state_dir.glob("client_token_*.json"))]
+    more = ("client_token_*.json", "report-worker-*.json")
+    return [*found, *(path for name in more for path in sorted(state_dir.glob(name)))]
