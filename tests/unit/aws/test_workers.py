@@ -20,9 +20,11 @@ from ansible.module_utils.lab.aws import (
     status,
 )
 from ansible.module_utils.lab.aws.destroy import Wish
+from ansible.module_utils.lab.aws.findings import Findings
 from ansible.module_utils.lab.aws.names import Names
-from ansible.module_utils.lab.aws.things import ITSELF, Instance, Seen
+from ansible.module_utils.lab.aws.things import ITSELF, Instance, Seen, Subnet
 from ansible.module_utils.lab.aws.variables import Spec
+from ansible.module_utils.lab.aws.workers import Wanted, check, near
 from ansible.module_utils.lab.errors import LabError
 from moto.core.models import DEFAULT_ACCOUNT_ID as ACCOUNT
 from moto.servicequotas.models import ServiceQuotasBackend
@@ -453,3 +455,52 @@ def test_the_role_may_stop_workers_only_where_that_is_wanted(
     actions = {a for s in role.policy["Statement"] for a in s["Action"] if a.startswith("ec2:")}
     wanted = {"ec2:DescribeInstances", "ec2:StartInstances", "ec2:StopInstances"}
     assert actions == (wanted if autostop and workers else set())
+
+
+ZONES = tuple(
+    Subnet(f"subnet-{zone}", f"us-east-1{zone}", "vpc-1", default=True, public=True)
+    for zone in "ab"
+)
+
+
+@pytest.mark.parametrize(
+    ("host", "offered", "zones", "said"),
+    [
+        (None, None, "ab", ""),
+        (None, ["us-east-1b"], "b", ""),
+        (instance(), ["us-east-1a"], "a", ""),
+        (instance(), ["us-east-1b"], "b", "in us-east-1b, not in us-east-1a, where the host is,"),
+        (None, [], "", "in no zone, not in us-east-1a, us-east-1b, where the host can be,"),
+    ],
+)
+def test_workers_are_where_the_host_is(
+    tmp_path: Path, host: Instance | None, offered: list[str] | None, zones: str, said: str
+) -> None:
+    findings = Findings()
+    spec = wish(tmp_path, workers=1, worker_type="g6.xlarge")
+    found = near(ZONES, host, offered, spec, findings)
+    assert "".join(subnet.zone[-1] for subnet in found) == zones
+    assert [said in problem for problem in findings.problems] == ([True] if said else [])
+
+
+def worker(**changes: Any) -> Instance:
+    """Return the running worker 1 of the lab `lab`."""
+    return instance(**{"id": "i-0b", "tags": NAMES.worker_tags(1), **changes})
+
+
+def test_one_that_aws_has_taken_back_is_left_to_aws(tmp_path: Path) -> None:
+    findings = Findings()
+    gone = worker(spot=True, state="stopped", stop_code="Server.SpotInstanceShutdown")
+    wanted = Wanted(wish(tmp_path, workers=1, spot=True), (gone,))
+    check(wanted, NAMES, findings)
+    assert wanted.idle() == []
+    assert findings.warnings == [
+        "AWS has taken back the Spot capacity of worker 1 (i-0b), and starts it again when there is"
+        " room; nobody else can"
+    ]
+
+
+def test_the_last_way_into_one_is_not_shut(tmp_path: Path) -> None:
+    findings = Findings()
+    check(Wanted(wish(tmp_path, workers=1, access="ssm"), (worker(),)), NAMES, findings)
+    assert "i-0b was launched without the agent" in findings.problems[0]
