@@ -77,11 +77,11 @@ class Lab:
         assert not check or run.status == 0, run.output[-6000:]
         return run
 
-    def ssh(self, command: str, timeout: float = 60) -> str:
-        """Run a shell command on the host; fail the test where it fails."""
+    def ssh(self, command: str, timeout: float = 60, host: str = "") -> str:
+        """Run a shell command on the host, or another of ssh_config; fail where it fails."""
         ssh = ["ssh", "-F", str(self.folder / "ssh_config"), "-o", "BatchMode=yes"]
         done = subprocess.run(
-            [*ssh, self.name, command],
+            [*ssh, host or self.name, command],
             cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
