@@ -93,7 +93,7 @@ class Training:
         """Wait for it; its loss curve, its accuracy and its weights."""
         self.wait(lambda: self.process.poll() is not None)
         assert self.process.returncode == 0, self.said()
-        read = [PYTHON, "-c", READ, self.folder / "checkpoint.pt"]
+        read = [PYTHON, "-c", READ, str(self.folder / "checkpoint.pt")]
         loss, accuracy, weights = json.loads(subprocess.check_output(read))
         return loss, accuracy, weights
 
