@@ -158,10 +158,10 @@ def test_they_reach_each_other_and_nobody_else_does(cluster: Lab) -> None:
             # Not even SSH: to each host there is one way, from the user.
             assert sorted(map(int, seen.split())) == sorted(AMONG), f"{host} to {other}"
     by_stranger = set() if doors.strangers_are_kept_apart() else {22}
-    for name, host in hosts.items():
-        ports = (22, *AMONG, *NEVER)
-        assert doors.answering(host["PublicIpAddress"], ports) == {22}, name
-        assert doors.answering_a_stranger(host["PrivateIpAddress"], ports) == by_stranger, name
+    ports = (22, *AMONG, *NEVER)
+    for name, one in hosts.items():
+        assert doors.answering(one["PublicIpAddress"], ports) == {22}, name
+        assert doors.answering_a_stranger(one["PrivateIpAddress"], ports) == by_stranger, name
 
 
 def test_a_training_outlives_one_of_its_workers(cluster: Lab) -> None:
