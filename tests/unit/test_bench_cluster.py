@@ -105,3 +105,15 @@ def test_what_does_not_come_ends_the_measurement(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(BenchmarkError, match="the worker did not come"):
         faults.until(lambda: False, "the worker")
     assert faults.until(lambda: True, "the worker") < 1
+
+
+def test_a_head_that_does_not_answer_lists_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults, "ssh", lambda *_: (1.0, "17\n136\n"))
+    assert faults.listed("lab", "136", {})
+    assert not faults.listed("lab", "13", {})
+
+    def away(*_: Any) -> tuple[float, str]:
+        raise BenchmarkError("Connection reset by peer")
+
+    monkeypatch.setattr(faults, "ssh", away)
+    assert not faults.listed("lab", "136", {})
