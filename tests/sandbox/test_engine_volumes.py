@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -105,6 +106,19 @@ def test_loop_devices_are_freed_and_found_again(lab: Bench) -> None:
     lab.converge(lab.machine(1, running=False, volumes={"/dev/sdf": FIRST}))
     assert devices(lab) == []
     lab.converge(lab.machine(1, volumes={"/dev/sdf": FIRST}))
+    assert lab.output(lab.machine(1), "cat /data/file") == "precious"
+
+
+def test_a_device_that_another_machine_still_uses_is_taken_back(lab: Bench) -> None:
+    """As by the stand-in for NFS: a second device for one file would destroy its file system."""
+    folder = str(lab.settings.state_dir.resolve())
+    shown = [line.split() for line in lines("losetup", "-nO", "NAME,BACK-FILE")]
+    (node,) = [name for name, file in shown if folder in file]
+    with Path(node).open("rb"):
+        lab.converge(lab.machine(1, running=False, volumes={"/dev/sdf": FIRST}))
+        lab.converge(lab.machine(1, volumes={"/dev/sdf": FIRST}))
+        assert len(devices(lab)) == 1
+    assert len(devices(lab)) == 1, "it is kept now"
     assert lab.output(lab.machine(1), "cat /data/file") == "precious"
 
 
