@@ -58,12 +58,13 @@ slow() {
 
 # What takes minutes, each by its name; slots of the sandbox that no other has at the same time.
 sandbox() { GPULAB_SANDBOX_SLOT=$((slot + 1)) GPULAB_ENGINE_SLOT=8 step 'tests/sandbox' pytest -q tests/sandbox; }
-e2e() { step 'tests/e2e' pytest -q -x tests/e2e; }
+e2e() { step 'tests/e2e' pytest -q -x tests/e2e --ignore tests/e2e/test_cluster.py; }
+cluster() { step 'tests/e2e, cluster' pytest -q -x tests/e2e/test_cluster.py; } # in the second slot after e2e's
 scenario() { step "molecule $1" molecule test -s "$1"; }
 images() { step 'images' python -m sandbox image 13 12; }
 
 export slot
-export -f step summary sandbox e2e scenario
+export -f step summary sandbox e2e cluster scenario
 
 # Those that take longest first, so that none of them runs alone at the end.
 scenarios() {
@@ -83,9 +84,9 @@ case $kind in
   unit) unit ;;
   molecule) images; { if [ $# -gt 0 ]; then printf 'scenario %s\n' "$@"; else scenarios; fi; } | side_by_side ;;
   sandbox) sandbox ;;
-  e2e) e2e ;;
+  e2e) e2e; cluster ;;
   slow) slow ;;
-  all) lint; unit; images; { echo e2e; scenarios; echo sandbox; } | side_by_side ;;
+  all) lint; unit; images; { printf '%s\n' e2e cluster; scenarios; echo sandbox; } | side_by_side ;;
   *) echo "test: unknown kind '$kind': it is lint, unit, molecule, sandbox, e2e, slow or all" >&2; exit 2 ;;
 esac
 
