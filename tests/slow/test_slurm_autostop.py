@@ -1,6 +1,6 @@
 """A worker that sleeps when it is idle and is woken by a job, by real calls of the head's own role.
 
-In slot 5, some five minutes: one worker, with Slurm alone and none of the rest of the lab.
+In slot 5, some seven minutes: one worker, with Slurm alone and none of the rest of the lab.
 """
 
 from __future__ import annotations
