@@ -14,6 +14,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 VARIABLES = ROOT / "inventory/group_vars/all"
+FILES = ("access.yml", "cluster.yml", "firewall.yml")
 ME = "198.51.100.7/32"
 # As this run's preflight has it, or as the modules of AWS read it from the security group.
 SEEN: dict[str, dict[str, Any]] = {
@@ -34,12 +35,25 @@ SEEN: dict[str, dict[str, Any]] = {
 }
 
 
-def evaluate(folder: Path, seen: dict[str, Any], **variables: Any) -> dict[str, Any]:
+INVENTORY = """
+[lab_lab]
+head ec2_private_ip_address=172.31.0.10
+[workers_lab]
+one ec2_private_ip_address=172.31.0.11
+[others]
+localhost
+"""
+
+
+def evaluate(
+    folder: Path, seen: dict[str, Any], workers: bool = False, **variables: Any
+) -> dict[str, Any]:
     play = {
         "hosts": "localhost",
         "gather_facts": False,
-        "vars_files": [str(VARIABLES / "access.yml"), str(VARIABLES / "firewall.yml")],
+        "vars_files": [str(VARIABLES / name) for name in FILES],
         "vars": {
+            "lab_name": "lab",
             "lab_firewall_ports": [],
             "lab_access": "tunnel",
             "ansible_python_interpreter": sys.executable,
@@ -59,8 +73,9 @@ def evaluate(folder: Path, seen: dict[str, Any], **variables: Any) -> dict[str, 
     }
     (folder / "play.yml").write_text(yaml.safe_dump([play]))
     (folder / "ansible.cfg").touch()
+    (folder / "hosts").write_text(INVENTORY if workers else "localhost\n")
     subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,", "-c", "local",
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", "hosts", "-c", "local",
          str(folder / "play.yml")],
         cwd=folder, check=True, capture_output=True,
         env={**os.environ, "ANSIBLE_CONFIG": "ansible.cfg", "ANSIBLE_LOCAL_TEMP": str(folder)},
@@ -86,3 +101,11 @@ def test_a_port_without_sources_is_for_who_may_connect(
 
 def test_by_default_nothing_is_added(tmp_path: Path) -> None:
     assert evaluate(tmp_path, {"unused": 1}) == {"firewall": [], "group": []}
+
+
+def test_a_cluster_is_open_to_its_own_hosts_alone(tmp_path: Path) -> None:
+    said = evaluate(tmp_path, {"unused": 1}, workers=True)
+    among = ["172.31.0.10", "172.31.0.11"]
+    assert said["group"] == []  # its own rule names the group itself
+    assert {str(rule["port"]) for rule in said["firewall"]} >= {"6817-6818", "2049"}
+    assert all(rule["sources"] == among for rule in said["firewall"])
