@@ -14,6 +14,7 @@ from benchmarks.converge.__main__ import ROOT, BenchmarkError, run, ssh
 
 DEADLINE_S = 400
 AWAY_S = 60
+SETTLED_STEPS = 5  # a training that has made more than these is under way
 STEP = re.compile(r"^epoch (\d+) step (\d+)/", re.MULTILINE)
 
 
@@ -107,7 +108,7 @@ def listed(lab: str, job: str, environment: Mapping[str, str]) -> bool:
 def measure(lab: str, slot: str, environment: Mapping[str, str]) -> list[str]:
     """Train on two workers, and break them."""
     job = jobs.submit(lab, 2, 50, environment)
-    until(lambda: len(steps(lab, job, environment)) > 5, "the first steps")  # noqa: PLR2004
+    until(lambda: len(steps(lab, job, environment)) > SETTLED_STEPS, "the first steps")
     said = lose_worker(lab, job, slot, environment)
     said += lose_head(lab, job, slot, environment)
     ssh(lab, f"scancel {job}", environment)

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from .names import Names
@@ -128,9 +129,7 @@ def look(aws: Aws, names: Names, account: str, workers: bool = False) -> Guard:
     found = side_by_side(
         {
             **{
-                kind: lambda k=kind: tolerant(
-                    "scheduler", lambda: _schedule(aws, names.schedule(k))
-                )  # type: ignore[misc]
+                kind: partial(tolerant, "scheduler", partial(_schedule, aws, names.schedule(kind)))
                 for kind in KINDS
             },
             "workers": lambda: (
@@ -148,7 +147,7 @@ def of_workers(aws: Aws, names: Names) -> dict[str, Schedule]:
     """Return the schedules of all workers by name, of those that are gone too. Raises AwsError."""
     listed = aws.pages("scheduler", "ListSchedules", "Schedules", NamePrefix=names.workers)
     ours = [raw["Name"] for raw in listed if number_of(raw["Name"], names)]
-    found = side_by_side({name: lambda n=name: _schedule(aws, n) for name in ours})  # type: ignore[misc]
+    found = side_by_side({name: partial(_schedule, aws, name) for name in ours})
     return {name: schedule for name, schedule in found.items() if schedule}
 
 
