@@ -84,7 +84,8 @@ def ec2_things(action: str, form: Mapping[str, str], where: str) -> list[tuple[s
     """Give id and name of each thing that a call is for, where there are several."""
     ids = ec2_ids(form)
     known = all(one.partition("-")[0] in KINDS for one in ids)
-    if len(ids) < 2 or not known or action in MADE or action.startswith(LOOKS):  # noqa: PLR2004
+    several = len(ids) > 1
+    if not several or not known or action in MADE or action.startswith(LOOKS):
         return []
     return [(one, _ec2_arn(KINDS[one.partition("-")[0]], one, where)) for one in ids]
 
