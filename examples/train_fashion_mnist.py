@@ -361,6 +361,7 @@ def train(run: argparse.Namespace) -> int:
     """Train, test and publish each epoch; the exit status."""
     torch.manual_seed(run.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    print(f"training on {torch.cuda.get_device_name() if device == 'cuda' else 'the CPU'}")
     classes, *train_images = load_part(run.data, "train", run.work / "cache")
     test_classes, *test_images = load_part(run.data, "test", run.work / "cache")
     if test_classes != classes:

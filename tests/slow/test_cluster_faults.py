@@ -59,7 +59,7 @@ def begin(lab: Lab) -> str:
 def test_a_rank_is_killed(lab: Lab) -> None:
     """torchrun starts all of them again, from the checkpoint; Slurm sees nothing of it."""
     job = begin(lab)
-    on(lab, "worker-2", "pkill -KILL -f '[t]rain_fashion_mnist_ddp.py --epochs'")
+    on(lab, "worker-2", "pkill -KILL -f 'python[0-9.]* -u [^ ]*[t]rain_fashion_mnist_ddp'")
     until(lab, job, "COMPLETED", 300)
     shown = lab.ssh(f"scontrol show job --oneliner {job}")
     assert "Restarts=0" in shown
