@@ -116,7 +116,7 @@ def load(run: argparse.Namespace) -> tuple[tuple[str, ...], Any, Any]:
 
 def train(run: argparse.Namespace, team: Team) -> bool:
     """Train what is left of the epochs; whether the results were published."""
-    torch.manual_seed(run.seed)
+    single.repeatable(run.seed)
     classes, known, unseen = team.from_first(lambda: load(run))
     model = single.make_model(len(classes), known[0].shape[-1]).to(team.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=run.rate)

@@ -35,9 +35,8 @@ def test_one_process(data: Path, tmp_path: Path) -> None:
 
 
 def test_over_nccl_killed_and_resumed(data: Path, tmp_path: Path, gpus: int) -> None:
-    """A GPU adds in another order each time, so the curves are near and not equal."""
     whole = Training(data, tmp_path / "whole", gpus)
-    left_alone, accuracy, _ = whole.end()
+    left_alone = whole.end()
     assert "(cuda:0)" in whole.said()
     assert "Warning" not in whole.said()
 
@@ -49,13 +48,5 @@ def test_over_nccl_killed_and_resumed(data: Path, tmp_path: Path, gpus: int) -> 
     finally:
         killed.kill()
     again = Training(data, tmp_path / "killed", gpus)
-    curve, accuracy_again, _ = again.end()
+    assert again.end() == left_alone
     assert again.said().count("resuming from ") == 2
-    print(f"\nequal curves: {curve == left_alone}; {accuracy} and {accuracy_again}")
-    assert numbers(curve) == pytest.approx(numbers(left_alone), rel=0.05, abs=0.05)
-
-
-def numbers(curve: object) -> list[float]:
-    """The numbers of a curve, one after the other."""
-    assert isinstance(curve, list)
-    return [float(number) for row in curve for number in row]
