@@ -38,6 +38,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rebuild", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="hosts of each (%(default)s)")
     parser.add_argument("--slot", default="7", help="slot of the sandbox (%(default)s)")
+    parser.add_argument("--tasks", action="store_true", help="print the longest tasks as well")
     parser.add_argument("--gpu", action="store_true", help="hosts with a simulated GPU")
     return parser.parse_args(words)
 
@@ -51,7 +52,9 @@ def build(environment: Mapping[str, str], baked: bool, gpu: bool) -> tuple[float
         raise BenchmarkError(f"the host was made from another image:\n{said[-3000:]}")
     if gpu:
         show_gpu(LAB, environment)
-    return making, play("configure_host", LAB, environment, *wishes)[0]
+    configuring, said = play("configure_host", LAB, environment, *wishes)
+    print(said[said.rindex("PLAY RECAP") :] if "TASKS RECAP" in said else "", end="")
+    return making, configuring
 
 
 def one_round(times: Times, environment: Mapping[str, str], gpu: bool) -> None:
@@ -86,6 +89,8 @@ def main() -> int:
     wanted = parse(sys.argv[1:])
     times = Times()
     environment = sandbox(wanted.slot)
+    if wanted.tasks:
+        environment["ANSIBLE_CALLBACKS_ENABLED"] = "ansible.posix.profile_tasks"
     try:
         build(environment, baked=False, gpu=wanted.gpu)  # the lock, the data sets, and warm mirrors
         for _ in range(wanted.rounds):
