@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from . import cluster, guard, keys, plan_guard, plan_mend, plan_workers, safe, session_manager
+from . import (
+    cluster,
+    guard,
+    keys,
+    placement,
+    plan_guard,
+    plan_mend,
+    plan_workers,
+    safe,
+    session_manager,
+)
 from .names import POLICY
 from .preflight import Target
 from .steps import Step
@@ -53,6 +63,7 @@ def make_plan(target: Target, there: Seen, key: keys.LocalKey) -> list[Step]:
     """Return the steps from what is there to what is wanted; none where they are equal."""
     return [
         *_key(target, there, key),
+        *placement.left_over(target.spec, target.names, there),
         *_group(target, there),
         *_bucket(target, there),
         *_role(target, there),

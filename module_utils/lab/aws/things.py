@@ -39,6 +39,7 @@ class Instance:
     stop_code: str = ""
     architecture: str = ""
     subnet_id: str = ""
+    placement: str = ""
 
     @property
     def worker(self) -> int:
@@ -191,6 +192,14 @@ class Subnet:
 
 
 @dataclass(frozen=True)
+class PlacementGroup:
+    """One placement group, which bears its name."""
+
+    name: str
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Seen:
     """The region as one look has found it."""
 
@@ -207,6 +216,7 @@ class Seen:
     snapshots: tuple[Snapshot, ...] = ()
     addresses: tuple[str, ...] = ()
     guard: Guard = field(default_factory=Guard)
+    placement: PlacementGroup | None = None
 
     def host(self, names: Names) -> Instance | None:
         """Return the lab's host (the first, should there be two: the preflight refuses that)."""
