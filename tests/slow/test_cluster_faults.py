@@ -111,3 +111,21 @@ def test_the_folder_is_let_go_of(lab: Lab) -> None:
     on(lab, "worker-1", "sudo systemctl stop data.mount; ! mountpoint -q /data")
     lab.play("site.yml", *TWO)
     on(lab, "worker-1", "mountpoint -q /data")
+
+
+def test_head_and_workers_are_made_anew(lab: Lab) -> None:
+    """While a job is there, nothing is begun; then all are others, and /data is the same."""
+    job = lab.ssh("cd /data/work; sbatch --parsable -N1 --wrap 'sleep 600'").strip()
+    before = {name: one["InstanceId"] for name, one in instances(lab).items()}
+    confirmed = (*TWO, "-e", f"confirm={lab.name}")
+    refused = lab.play("playbooks/rebuild.yml", *confirmed, check=False)
+    assert f"Jobs are queued or run in the lab {lab.name} ({job})" in refused.output
+    assert {name: one["InstanceId"] for name, one in instances(lab).items()} == before
+
+    lab.ssh(f"scancel {job}; date >/data/work/kept")
+    until(lab, job, "CANCELLED", 30)
+    lab.play("playbooks/rebuild.yml", *confirmed)
+    after = {name: one["InstanceId"] for name, one in instances(lab).items()}
+    assert sorted(after) == sorted(before)
+    assert not {*after.values()} & {*before.values()}
+    assert lab.ssh("cd /data/work; timeout 60 srun -N2 cat kept", 70).splitlines() != []
