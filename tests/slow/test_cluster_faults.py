@@ -129,3 +129,18 @@ def test_head_and_workers_are_made_anew(lab: Lab) -> None:
     assert sorted(after) == sorted(before)
     assert not {*after.values()} & {*before.values()}
     assert lab.ssh("cd /data/work; timeout 60 srun -N2 cat kept", 70).splitlines() != []
+
+
+def test_a_lab_of_one_host_again_and_then_a_cluster(lab: Lab) -> None:
+    """Its queue was switched off and is there again; workers of the same names are others."""
+    before = {name: one["InstanceId"] for name, one in instances(lab).items()}
+    lab.play("site.yml", "-e", "lab_workers=0")
+    assert {name: one["InstanceId"] for name, one in instances(lab).items()} == {
+        "head": before["head"]
+    }
+    assert lab.ssh("systemctl is-active slurmctld || true").strip() == "inactive"
+    lab.play("site.yml", *TWO)
+    after = {name: one["InstanceId"] for name, one in instances(lab).items()}
+    assert after["head"] == before["head"]
+    assert len({*after.values()} - {*before.values()}) == 2
+    assert len(lab.ssh("cd /tmp; timeout 60 srun -N2 hostname", 70).splitlines()) == 2
