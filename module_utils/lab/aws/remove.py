@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import LabError
-from . import destroy, guard, seen
+from . import destroy, efs, guard, plan_efs, seen
 from .apply import permission
 from .clock import Clock
 from .names import Names
@@ -86,6 +86,7 @@ def make_plan(spec: Spec, names: Names, there: There, numbers: frozenset[int]) -
         if one.worker in numbers
     ]
     # Without workers the host is as open as that of a lab that never had any.
+    kept = {plan_efs.RULE} if efs.wanted(spec) else set()
     if not spec.workers and all(one.worker in numbers for one in there.workers):
         steps += [
             Step(
@@ -96,7 +97,7 @@ def make_plan(spec: Spec, names: Names, there: There, numbers: frozenset[int]) -
             )
             for group in there.groups
             for rule in sorted(group.rules, key=str)
-            if rule.source == ITSELF
+            if rule.source == ITSELF and rule not in kept
         ]
     return steps
 

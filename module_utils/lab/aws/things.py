@@ -191,6 +191,29 @@ class Subnet:
 
 
 @dataclass(frozen=True)
+class MountTarget:
+    """The address of a file system of EFS in one zone; no groups: not known yet."""
+
+    id: str
+    address: str
+    zone: str
+    state: str
+    group_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FileSystem:
+    """One file system of EFS; size in bytes, as AWS measured it some hours ago."""
+
+    id: str
+    state: str
+    tags: Mapping[str, str]
+    size: int = 0
+    created: datetime | None = None
+    targets: tuple[MountTarget, ...] = ()
+
+
+@dataclass(frozen=True)
 class Seen:
     """The region as one look has found it."""
 
@@ -207,6 +230,7 @@ class Seen:
     snapshots: tuple[Snapshot, ...] = ()
     addresses: tuple[str, ...] = ()
     guard: Guard = field(default_factory=Guard)
+    file_system: FileSystem | None = None
 
     def host(self, names: Names) -> Instance | None:
         """Return the lab's host (the first, should there be two: the preflight refuses that)."""

@@ -14,6 +14,7 @@ from ..errors import LabError
 
 WHERE = "inventory/group_vars/all/lab.yml"
 ACCESS = ("tunnel", "public", "ssm")
+SHARED = ("nfs", "efs")
 SSH_PORT = 22
 # A network that is larger than this is the internet, whole or in parts.
 WIDEST = 8
@@ -66,6 +67,7 @@ class Spec:
     workers: int = 0
     worker_type: str = ""
     slurm_autostop: bool = False
+    shared: str = "nfs"
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -278,6 +280,7 @@ def check(raw: Mapping[str, Any], images: Mapping[str, Any]) -> Spec:
         "worker_type": take("worker_type", _text(
             TYPE, "empty, or an instance type", "g4dn.xlarge", empty=True)),
         "slurm_autostop": take("slurm_autostop", _switch),
+        "shared": take("shared", _one_of(*SHARED)),
     }  # fmt: skip
     if fields["monthly_budget"] and not fields["budget_email"]:
         problems.append(

@@ -52,6 +52,7 @@ WISH: dict[str, Any] = {
     "workers": 0,
     "worker_type": "",
     "slurm_autostop": False,
+    "shared": "nfs",
 }
 
 
