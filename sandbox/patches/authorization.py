@@ -2,15 +2,16 @@
 
 moto knows StringEquals in trust policies; elsewhere a statement with a condition counts as a
 refusal, and `?` in a pattern as an operator. EC2 tells a refusal by another name
-(UnauthorizedOperation), and policies that name things of EC2, of the Scheduler, of Budgets or of
-SSM or EFS, or a role that is not there yet, never match. The rights that a call takes beside its own
-(tags given at birth, roles handed on) are not asked for, and Budgets' actions bear the names of
-its operations. Services that speak JSON (SSM, service quotas) are answered in XML.
+(UnauthorizedOperation), and policies that name things of EC2, of the Scheduler, of Budgets, of
+EFS or of SSM, or a role that is not there yet, never match. The rights that a call takes beside its
+own (tags given at birth, roles handed on) are not asked for, and Budgets' actions bear the names of
+its operations. Services that speak JSON (EFS, SSM, service quotas) are answered in XML.
 
 The keys known here: aws:SecureTransport (always true: the sandbox speaks HTTP on loopback where
 AWS has TLS), aws:SourceIp, aws:PrincipalArn, aws:PrincipalAccount, aws:username,
 aws:RequestedRegion, s3:prefix, s3:delimiter, s3:max-keys, iam:PassedToService, and for EC2 calls
-aws:RequestTag/*, and of each thing that they name aws:ResourceTag/* and ec2:ResourceTag/*.
+aws:RequestTag/*, and of each thing that they name aws:ResourceTag/* and ec2:ResourceTag/*; for EFS
+the first two.
 """
 
 from __future__ import annotations
