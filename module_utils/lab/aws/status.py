@@ -104,7 +104,11 @@ def lines(found: Found, rates: Rates) -> list[Line]:
     """Make the table: each lab's hosts, or what is left of a lab without one."""
     table = [_host(host, found, rates) for host in found.instances]
     with_host = {line.lab for line in table}
-    rest = [thing.tags for thing in (*found.volumes, *found.snapshots, *found.file_systems)]
+    rest = [
+        *(volume.tags for volume in found.volumes),
+        *(snapshot.tags for snapshot in found.snapshots),
+        *(system.tags for system in found.file_systems),
+    ]
     left = sorted({lab_of(tags) for tags in rest} - with_host)
     return sorted([*table, *(_left(lab, found, rates) for lab in left)], key=_place)
 
