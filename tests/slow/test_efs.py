@@ -91,7 +91,7 @@ def test_the_hosts_prove_it(lab: Lab) -> None:
 
 
 def test_a_job_writes_where_the_head_reads(lab: Lab) -> None:
-    lab.ssh("cd /data/work && srun -n1 sh -c 'hostname > by-job'", 120)
+    lab.ssh("cd /data/work && sbatch --wait -o by-job --wrap hostname", 120)
     assert lab.ssh("cat /data/work/by-job").strip() != lab.ssh("hostname").strip()
 
 
