@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-.PHONY: help lab policy test lint unit molecule sandbox-test e2e cluster-test test-slow setup sandbox-down audit-aws bench-cluster bench-converge bench-hardening bench-rebuild bench-unzip bench-s3
+.PHONY: help lab policy test lint unit molecule sandbox-test e2e cluster-test test-gpu test-slow setup sandbox-down audit-aws bench-cluster bench-converge bench-hardening bench-rebuild bench-unzip bench-s3
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 24
@@ -46,6 +46,10 @@ e2e: ## Build a lab through the sandbox, use it, destroy it
 cluster-test: ## Build a lab with two workers through the sandbox, train, lose one, shrink (ten minutes)
 	@scripts/setup.sh test
 	@scripts/test.sh cluster
+
+test-gpu: ## Test what only a GPU can decide (as root, where a driver and torch are: four minutes)
+	@scripts/setup.sh python
+	@scripts/test.sh gpu
 
 test-slow: ## Run the slow tests (as root, all of them): half an hour, and two hours for killed playbooks
 	@scripts/setup.sh python

@@ -56,6 +56,11 @@ class Team:
         dist.all_reduce(sums)
         return [float(one) for one in sums]
 
+    def meet(self) -> None:
+        """Wait until all processes are here."""
+        gpu = torch.device(self.device).index
+        dist.barrier(device_ids=None if gpu is None else [gpu])
+
     def from_first(self, look: Callable[[], Any]) -> Any:
         """Let the first process look, and give all what it found, or the TrainError that it met.
 
@@ -111,7 +116,7 @@ def load(run: argparse.Namespace) -> tuple[tuple[str, ...], Any, Any]:
 
 def train(run: argparse.Namespace, team: Team) -> bool:
     """Train what is left of the epochs; whether the results were published."""
-    torch.manual_seed(run.seed)
+    single.repeatable(run.seed)
     classes, known, unseen = team.from_first(lambda: load(run))
     model = single.make_model(len(classes), known[0].shape[-1]).to(team.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=run.rate)
@@ -211,7 +216,7 @@ def main(argv: list[str] | None = None) -> int:
         if team is None or team.rank == 0:
             print(error, file=sys.stderr)
         return 2
-    dist.barrier()
+    team.meet()
     dist.destroy_process_group()
     return 0 if published else 1
 

@@ -18,7 +18,8 @@ options:
     description:
       - C(planned) refuses what cannot work and says what a rebuild will do. It changes nothing.
       - C(begun) stops the host, detaches the data volume and gives the host the name of the old
-        one. Where an old host is there already, the rebuild has begun and nothing changes.
+        one. Where an old host is there already, the rebuild has begun and nothing changes; where
+        the lab has workers otherwise, it is refused.
       - C(finished) terminates the old host; refused while no other one runs with the data volume.
       - C(back) terminates the new host, if there is one, and gives the old one its name again.
     type: str
@@ -75,6 +76,12 @@ begun:
   returned: always
   type: bool
   sample: false
+workers:
+  description: The numbers of the lab's workers, which are let go of before the host is set aside.
+  returned: always
+  type: list
+  elements: int
+  sample: [1, 2]
 running:
   description: Whether the lab's host runs.
   returned: always
@@ -107,7 +114,8 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     destroy.check_name(destroy.Wish(params["confirm"], False, ""), names)
     aws, _ = common.reach(spec, names)
     there = rebuild.look(aws, names)
-    rebuild.check_workers(there, names, spec.workers)
+    if state == "begun":
+        rebuild.check_workers(there, names)
     steps = rebuild.PLANS["begun" if state == "planned" else state](names, there)
     build: list[str] = []
     warnings: list[str] = []
@@ -121,6 +129,7 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         "steps": [step.text for step in steps],
         "old": old.id if old else "",
         "begun": there.old is not None,
+        "workers": list(there.workers),
         "running": there.host is not None and there.host.state == "running",
         "lab_warnings": warnings,
         "diff": plans.diff(steps),

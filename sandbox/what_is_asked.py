@@ -17,6 +17,7 @@ MADE = {
     "CopySnapshot": "snapshot",
     "CreateImage": "image",
     "CreateKeyPair": "key-pair",
+    "CreatePlacementGroup": "placement-group",
     "CreateSecurityGroup": "security-group",
     "CreateSnapshot": "snapshot",
     "CreateVolume": "volume",
@@ -76,6 +77,8 @@ def ec2_resource(action: str, form: Mapping[str, str], where: str) -> str:
     ids = ec2_ids(form)
     if not ids and "KeyName" in form:
         return _ec2_arn("key-pair", form["KeyName"], where)
+    if action == "DeletePlacementGroup":
+        return _ec2_arn("placement-group", form.get("GroupName", ""), where)
     if len(ids) != 1 or ids[0].partition("-")[0] not in KINDS:
         return "*"
     return _ec2_arn(KINDS[ids[0].partition("-")[0]], ids[0], where)

@@ -56,6 +56,9 @@ slow() {
   step 'tests/slow' pytest -n 2 --dist loadfile -q -rs tests/slow
 }
 
+# On a host with a GPU; GPULAB_TORCH_PYTHON names a Python with torch.
+gpu() { step 'tests/gpu' pytest -q -rs -s tests/gpu; }
+
 # What takes minutes, each by its name; slots of the sandbox that no other has at the same time.
 sandbox() { GPULAB_SANDBOX_SLOT=$((slot + 1)) GPULAB_ENGINE_SLOT=8 step 'tests/sandbox' pytest -q tests/sandbox; }
 e2e() { step 'tests/e2e' pytest -q -x tests/e2e --ignore tests/e2e/test_cluster.py; }
@@ -86,9 +89,10 @@ case $kind in
   sandbox) sandbox ;;
   e2e) e2e ;;
   cluster) cluster ;;
+  gpu) gpu ;;
   slow) slow ;;
   all) lint; unit; images; { echo e2e; scenarios; echo sandbox; } | side_by_side ;;
-  *) echo "test: unknown kind '$kind': it is lint, unit, molecule, sandbox, e2e, cluster, slow or all" >&2; exit 2 ;;
+  *) echo "test: unknown kind '$kind': it is lint, unit, molecule, sandbox, e2e, cluster, gpu, slow or all" >&2; exit 2 ;;
 esac
 
 count() { cat "$results/$1" 2>/dev/null | wc -l; }

@@ -3,6 +3,7 @@
 First converge: playbooks/configure_host.yml on a fresh host, against a shell script over one ssh
 that installs the same Debian packages and the same wheels of the same lock, and does nothing else:
 no settings, no services, no checks. That is the limit. Second converge: the same playbook again.
+With --gpu the hosts show a simulated GPU, and both install Debian's real driver, built by DKMS.
 """
 
 from __future__ import annotations
@@ -25,8 +26,21 @@ OURS, BARE = "bench-ours", "bench-bare"
 FIRST_GOAL = 1.15
 SECOND_GOAL_S = 15.0
 EXPORT = re.compile(r"^export (\w+)='?([^'\n]*)'?$", re.MULTILINE)
+# Where a host shows its simulated GPU, and what a lab with Debian's driver asks for: torch 2.10 is
+# the newest of Python's own index that this driver runs.
+SIMULATED = "/opt/simulated"
+GPU_WISHES = (
+    *("-e", "lab_nvidia_source=distribution"),
+    *("-e", "lab_torch_version=2.10.0"),
+    *("-e", f"nvidia_root={SIMULATED}"),
+)
+# The by-hand way to Debian's driver, around the one installation.
+GPU_BEFORE = """sudo sed -i '/^Components:/s/main.*/main contrib non-free non-free-firmware/' \\
+  /etc/apt/sources.list.d/debian.sources"""
+GPU_AFTER = "sudo modprobe nvidia"
 SCRIPT = """set -eu
 export DEBIAN_FRONTEND=noninteractive
+{before}
 sudo apt-get update -qq
 sudo -E apt-get install -y -qq --no-install-recommends {packages}
 sudo python3 -m venv /opt/lab/uv
@@ -35,6 +49,7 @@ sudo python3 -m venv --without-pip /opt/lab/venv
 sudo env UV_SYSTEM_CERTS=true SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \\
   /opt/lab/uv/bin/uv pip install --quiet --no-deps --require-hashes \\
   --python /opt/lab/venv/bin/python -r /tmp/python.lock
+{after}
 """
 
 
@@ -57,6 +72,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="fresh hosts of each (%(default)s)")
     parser.add_argument("--slot", default="7", help="slot of the sandbox (%(default)s)")
     parser.add_argument("--tasks", action="store_true", help="print the longest tasks as well")
+    parser.add_argument("--gpu", action="store_true", help="hosts with a simulated GPU")
     return parser.parse_args(words)
 
 
@@ -94,14 +110,22 @@ def ssh(
 ) -> tuple[float, str]:
     """Run a command on a lab's host."""
     config = ROOT / ".lab" / lab / "ssh_config"
-    return run(["ssh", "-F", str(config), "-o", "LogLevel=ERROR", lab, command], environment, text)
+    # No tunnel: another lab may have the port, of which ssh would tell among what the command says.
+    options = ["-o", "LogLevel=ERROR", "-o", "ClearAllForwardings=yes"]
+    return run(["ssh", "-F", str(config), *options, lab, command], environment, text)
 
 
-def fresh(lab: str, environment: Mapping[str, str]) -> None:
+def show_gpu(lab: str, environment: Mapping[str, str]) -> None:
+    """Show a simulated GPU on a lab's host; what the host has of the driver counts as loaded."""
+    script = (ROOT / "benchmarks/converge/simulated.sh").read_text()
+    ssh(lab, f"sudo sh -s {SIMULATED}", environment, script)
+
+
+def fresh(lab: str, environment: Mapping[str, str], *more: str) -> None:
     """Have a fresh host of a lab, and no lock of an earlier one."""
     play("destroy", lab, environment, "-e", f"confirm={lab}", "-e", "delete_data=true")
     shutil.rmtree(ROOT / ".lab" / lab, ignore_errors=True)
-    play("create_host", lab, environment)
+    play("create_host", lab, environment, *more)
     ssh(lab, "cloud-init status --wait >/dev/null 2>&1 || true", environment)
 
 
@@ -110,34 +134,43 @@ def manual(lab: str, environment: Mapping[str, str]) -> set[str]:
     return set(ssh(lab, "apt-mark showmanual", environment)[1].split())
 
 
-def by_hand(packages: set[str], lock: str, environment: Mapping[str, str]) -> float:
+def by_hand(packages: set[str], lock: str, environment: Mapping[str, str], gpu: bool) -> float:
     """Install the same on a fresh host, by one script; its seconds."""
     defaults = (ROOT / "roles/pytorch/defaults/main.yml").read_text()
     found = re.search(r"^pytorch_uv_version: (\S+)$", defaults, re.MULTILINE)
     if not found:
         raise BenchmarkError("roles/pytorch/defaults/main.yml names no version of uv")
     ssh(BARE, "cat >/tmp/python.lock", environment, lock)
-    script = SCRIPT.format(packages=" ".join(sorted(packages)), uv=found[1])
-    return ssh(BARE, "bash -s", environment, script)[0]
+    script = SCRIPT.format(
+        packages=" ".join(sorted(packages)),
+        uv=found[1],
+        before=GPU_BEFORE if gpu else "",
+        after=GPU_AFTER if gpu else "",
+    )
+    return ssh(BARE, "cat >/tmp/by_hand && bash /tmp/by_hand </dev/null", environment, script)[0]
 
 
-def one_round(times: Times, environment: Mapping[str, str], tasks: bool) -> None:
+def one_round(times: Times, environment: Mapping[str, str], tasks: bool, gpu: bool) -> None:
     """Build one host by us, twice, and one by hand."""
-    fresh(OURS, environment)
-    fresh(BARE, environment)
+    wishes = GPU_WISHES if gpu else ()
+    for lab in (OURS, BARE):
+        fresh(lab, environment, *wishes)
+        if gpu:
+            show_gpu(lab, environment)
     before = manual(OURS, environment)
     profiled = {**environment, "ANSIBLE_CALLBACKS_ENABLED": "ansible.posix.profile_tasks"}
     playing = profiled if tasks else environment
-    times.first.append(play("configure_host", OURS, environment)[0])
-    seconds, said = play("configure_host", OURS, playing)
-    times.second.append(seconds)
-    if " changed=0 " not in said.rpartition("PLAY RECAP")[2]:
+    said = ""
+    for seconds in (times.first, times.second):
+        took, said = play("configure_host", OURS, playing, *wishes)
+        seconds.append(took)
+        if tasks:
+            print(said[said.rindex("PLAY RECAP") :])
+    if not re.search(rf"^gpulab-{OURS} .* changed=0 ", said, re.MULTILINE):
         raise BenchmarkError(f"the second converge changed something:\n{said[-3000:]}")
-    if tasks:
-        print(said[said.rindex("PLAY RECAP") :])
     lock = (ROOT / ".lab" / OURS / "python.lock").read_text()
     packages = manual(OURS, environment) - before
-    times.bare.append(by_hand(packages, lock, environment))
+    times.bare.append(by_hand(packages, lock, environment, gpu))
 
 
 def table(times: Times) -> str:
@@ -163,7 +196,7 @@ def main() -> int:
     environment = sandbox(wanted.slot)
     try:
         for _ in range(wanted.rounds):
-            one_round(times, environment, wanted.tasks)
+            one_round(times, environment, wanted.tasks, wanted.gpu)
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return 2

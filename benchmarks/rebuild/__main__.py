@@ -10,7 +10,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.converge.__main__ import ROOT, BenchmarkError, play, run, sandbox
+from benchmarks.converge.__main__ import (
+    GPU_WISHES,
+    ROOT,
+    BenchmarkError,
+    play,
+    run,
+    sandbox,
+    show_gpu,
+)
 
 LAB = "bench-rebuild"
 GOAL = 0.2
@@ -30,25 +38,31 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rebuild", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="hosts of each (%(default)s)")
     parser.add_argument("--slot", default="7", help="slot of the sandbox (%(default)s)")
+    parser.add_argument("--tasks", action="store_true", help="print the longest tasks as well")
+    parser.add_argument("--gpu", action="store_true", help="hosts with a simulated GPU")
     return parser.parse_args(words)
 
 
-def build(environment: Mapping[str, str], baked: bool) -> tuple[float, ...]:
-    """Make a host where there is none; the seconds of each part. Raises BenchmarkError."""
+def build(environment: Mapping[str, str], baked: bool, gpu: bool) -> tuple[float, ...]:
+    """Make a host where there is none; the seconds of each of PARTS. Raises BenchmarkError."""
     play("destroy", LAB, environment, "-e", f"confirm={LAB}")
-    choice = ["-e", f"lab_use_bake={str(baked).lower()}"]
-    times, said = zip(*(play(part, LAB, environment, *choice) for part in PARTS), strict=True)
-    if baked != ("(baked: ami-" in said[0]):
-        raise BenchmarkError(f"the host was made from another image:\n{said[0][-3000:]}")
-    return times
+    wishes = ["-e", f"lab_use_bake={str(baked).lower()}", *(GPU_WISHES if gpu else ())]
+    making, said = play("create_host", LAB, environment, *wishes)
+    if baked != ("(baked: ami-" in said):
+        raise BenchmarkError(f"the host was made from another image:\n{said[-3000:]}")
+    if gpu:
+        show_gpu(LAB, environment)
+    configuring, said = play("configure_host", LAB, environment, *wishes)
+    print(said[said.rindex("PLAY RECAP") :] if "TASKS RECAP" in said else "", end="")
+    return making, configuring
 
 
-def one_round(times: Times, environment: Mapping[str, str]) -> None:
+def one_round(times: Times, environment: Mapping[str, str], gpu: bool) -> None:
     """Make a host of each kind."""
-    times.plain.append(build(environment, baked=False))
+    times.plain.append(build(environment, baked=False, gpu=gpu))
     play("bake", LAB, environment)
     play("bake", LAB, environment, "-e", "bake_prune=true")
-    times.baked.append(build(environment, baked=True))
+    times.baked.append(build(environment, baked=True, gpu=gpu))
 
 
 def table(times: Times) -> tuple[str, float]:
@@ -75,10 +89,12 @@ def main() -> int:
     wanted = parse(sys.argv[1:])
     times = Times()
     environment = sandbox(wanted.slot)
+    if wanted.tasks:
+        environment["ANSIBLE_CALLBACKS_ENABLED"] = "ansible.posix.profile_tasks"
     try:
-        build(environment, baked=False)  # the lock, the data sets, and warm mirrors
+        build(environment, baked=False, gpu=wanted.gpu)  # the lock, the data sets, and warm mirrors
         for _ in range(wanted.rounds):
-            one_round(times, environment)
+            one_round(times, environment, wanted.gpu)
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return 2

@@ -33,7 +33,7 @@ from moto.ssm.responses import SimpleSystemManagerResponse
 
 from sandbox import what_is_asked as asked
 from sandbox.conditions import Context, UnknownOperatorError, holds, wildcard_match
-from sandbox.patches import patch
+from sandbox.patches import patch, placement_groups
 from sandbox.settings import Settings
 
 _DEFAULT: Context = {"aws:securetransport": ["true"]}
@@ -149,12 +149,19 @@ def _tags(response: Any) -> dict[str, list[str]]:
     """Return the tags of the one thing that an EC2 call is for, and those that it gives."""
     form = _ec2_form(response)
     given = asked.given_tags(form)
-    ids = asked.ec2_ids(form)
-    if not ids and form.get("KeyName") in response.ec2_backend.key_pairs:
-        ids = [response.ec2_backend.key_pairs[form["KeyName"]].id]
+    ids = asked.ec2_ids(form) or _ids_by_name(response, form)
     if len(ids) != 1 or response._get_action() in asked.MADE:
         return given
     return {**given, **_own_tags(response, ids[0])}
+
+
+def _ids_by_name(response: Any, form: Mapping[str, str]) -> list[str]:
+    if form.get("KeyName") in response.ec2_backend.key_pairs:
+        return [response.ec2_backend.key_pairs[form["KeyName"]].id]
+    if response._get_action() == "DeletePlacementGroup":
+        group = placement_groups.known(response.ec2_backend).get(form.get("GroupName", ""))
+        return [group["GroupId"]] if group else []
+    return []
 
 
 def _own_tags(response: Any, one: str) -> dict[str, list[str]]:

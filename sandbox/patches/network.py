@@ -33,6 +33,8 @@ def _free_private_address(original: Callable[..., Any], subnet: Any, instance: A
         for backend in list(ec2_backends[ACCOUNT_ID].values())
         for eni in list(backend.enis.values())
     }
+    # After a restart moto begins at the network's first address again, which is the gateway's.
+    used |= {str(address) for address in subnet.aws_reserved_ips}
     while (address := str(original(subnet, instance))) in used:
         pass
     return address

@@ -228,6 +228,23 @@ def go_public(lab: Lab, old: str, new: str, switch: Callable[[], str]) -> None:
         context.new_page().goto(url)
 
 
+def cancel_a_job(lab: Lab, name: str) -> None:
+    """Through the tunnel: see a running job on the page of the queue, and cancel it there."""
+    password = (lab.folder / "jupyter_password").read_text().strip()
+    with tunnel(lab) as port, chromium() as context:
+        page, address = new_page(context), f"http://127.0.0.1:{port}"
+        log_in(page, address, password)
+        page.wait_for_url("**/lab**")
+        page.goto(f"{address}/lab?reset")
+        page.locator(".jp-LauncherCard", has_text="Slurm Dashboard").click()
+        job = page.locator(".ag-row", has_text=name)
+        expect(job).to_contain_text("RUNNING")
+        page.screenshot(path=KEPT / "queue.png")
+        job.locator("input[type=checkbox]").check()
+        page.get_by_role("button", name="Cancel").click()
+        expect(page.get_by_text("Cancelled 1 job")).to_be_visible()
+
+
 def log_in_again(lab: Lab, password: str) -> None:
     """Through the tunnel once more, with a password that came back."""
     with tunnel(lab) as port, chromium() as context:

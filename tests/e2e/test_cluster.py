@@ -14,7 +14,7 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.e2e import doors
+from tests.e2e import browser, doors
 from tests.e2e.conftest import EXPORT, ROOT, Lab, sandbox
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -197,6 +197,13 @@ def test_again_changes_nothing_and_touches_no_job(cluster: Lab) -> None:
     assert state_of(cluster, job) == "RUNNING"
     assert "worker-2" in instances(cluster)
     cluster.ssh(f"scancel {job}")
+    until(cluster, job, "CANCELLED", 30)
+
+
+def test_a_job_is_seen_and_cancelled_on_jupyters_page_of_the_queue(cluster: Lab) -> None:
+    job = cluster.ssh("cd /tmp; sbatch --parsable -J on-the-page --wrap 'sleep 600'").strip()
+    until(cluster, job, "RUNNING", 30)
+    browser.cancel_a_job(cluster, "on-the-page")
     until(cluster, job, "CANCELLED", 30)
 
 

@@ -59,7 +59,7 @@ def begin(lab: Lab) -> str:
 def test_a_rank_is_killed(lab: Lab) -> None:
     """torchrun starts all of them again, from the checkpoint; Slurm sees nothing of it."""
     job = begin(lab)
-    on(lab, "worker-2", "pkill -KILL -f '[t]rain_fashion_mnist_ddp.py --epochs'")
+    on(lab, "worker-2", "pkill -KILL -f 'python[0-9.]* -u [^ ]*[t]rain_fashion_mnist_ddp'")
     until(lab, job, "COMPLETED", 300)
     shown = lab.ssh(f"scontrol show job --oneliner {job}")
     assert "Restarts=0" in shown
@@ -111,3 +111,36 @@ def test_the_folder_is_let_go_of(lab: Lab) -> None:
     on(lab, "worker-1", "sudo systemctl stop data.mount; ! mountpoint -q /data")
     lab.play("site.yml", *TWO)
     on(lab, "worker-1", "mountpoint -q /data")
+
+
+def test_head_and_workers_are_made_anew(lab: Lab) -> None:
+    """While a job is there, nothing is begun; then all are others, and /data is the same."""
+    job = lab.ssh("cd /data/work; sbatch --parsable -N1 --wrap 'sleep 600'").strip()
+    before = {name: one["InstanceId"] for name, one in instances(lab).items()}
+    confirmed = (*TWO, "-e", f"confirm={lab.name}")
+    refused = lab.play("playbooks/rebuild.yml", *confirmed, check=False)
+    assert f"Jobs are queued or run in the lab {lab.name} ({job})" in refused.output
+    assert {name: one["InstanceId"] for name, one in instances(lab).items()} == before
+
+    lab.ssh(f"scancel {job}; date >/data/work/kept")
+    until(lab, job, "CANCELLED", 30)
+    lab.play("playbooks/rebuild.yml", *confirmed)
+    after = {name: one["InstanceId"] for name, one in instances(lab).items()}
+    assert sorted(after) == sorted(before)
+    assert not {*after.values()} & {*before.values()}
+    assert lab.ssh("cd /data/work; timeout 60 srun -N2 cat kept", 70).splitlines() != []
+
+
+def test_a_lab_of_one_host_again_and_then_a_cluster(lab: Lab) -> None:
+    """Its queue was switched off and is there again; workers of the same names are others."""
+    before = {name: one["InstanceId"] for name, one in instances(lab).items()}
+    lab.play("site.yml", "-e", "lab_workers=0")
+    assert {name: one["InstanceId"] for name, one in instances(lab).items()} == {
+        "head": before["head"]
+    }
+    assert lab.ssh("systemctl is-active slurmctld || true").strip() == "inactive"
+    lab.play("site.yml", *TWO)
+    after = {name: one["InstanceId"] for name, one in instances(lab).items()}
+    assert after["head"] == before["head"]
+    assert len({*after.values()} - {*before.values()}) == 2
+    assert len(lab.ssh("cd /tmp; timeout 60 srun -N2 hostname", 70).splitlines()) == 2

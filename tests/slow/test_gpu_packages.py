@@ -7,16 +7,14 @@ simulated bus; the toolkit's nvcc compiles for every architecture of the table t
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.slow.container_kit import booted, docker, ended, playing
+
 SIMULATED = "/var/tmp/simulated"
 PLAY = """
 - hosts: all
@@ -39,58 +37,16 @@ cat proc/sys/kernel/osrelease
 """
 
 
-def docker(*arguments: str) -> str:
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def wait_for_systemd(name: str) -> None:
-    """Before the bus is up systemctl cannot wait; a container's boot may end degraded."""
-    command = ["docker", "exec", name, "systemctl", "is-system-running", "--wait"]
-    for _ in range(60):
-        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-        if said in ("running", "degraded"):
-            return
-        time.sleep(1)
-    raise AssertionError(f"{name} has not booted within a minute: {said}")
-
-
 @pytest.fixture(params=["13", "12"], ids=["debian13", "debian12"])
 def container(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A bare Debian; skipped where there is no Docker or no image of it."""
-    release = str(request.param)
-    asked = ["docker", "image", "inspect", f"gpulab/debian:{release}"]
-    if subprocess.run(asked, capture_output=True, check=False).returncode:
-        pytest.skip(f"no image gpulab/debian:{release} (python -m sandbox image {release})")
-    name = f"gpulab-slow-{release}-{os.getpid()}"
-    docker(
-        "run", "--detach", "--rm", "--name", name, "--cap-add", "SYS_ADMIN",
-        "--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined",
-        "--cgroupns", "host", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw",
-        "--tmpfs", "/run", "--tmpfs", "/run/lock", "--env", "container=docker",
-        f"gpulab/debian:{release}", "/lib/systemd/systemd",
-    )  # fmt: skip
-    try:
-        wait_for_systemd(name)
+    """A bare Debian of one release."""
+    with booted(str(request.param)) as name:
         yield name
-    finally:
-        subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=False)
 
 
 def converge(container: str, folder: Path, **variables: object) -> str:
     """Run the role on the container; what Ansible said."""
-    (folder / "play.yml").write_text(PLAY)
-    (folder / "vars.json").write_text(json.dumps(variables))
-    done = subprocess.run(
-        ["ansible-playbook", "--inventory", f"{container},", "--connection",
-         "community.docker.docker", "--extra-vars", f"@{folder}/vars.json",
-         "--extra-vars", "ansible_python_interpreter=/usr/bin/python3", str(folder / "play.yml")],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    return done.stdout
+    return ended(playing(container, folder, PLAY, variables))
 
 
 def checks(container: str) -> list[dict[str, str]]:

@@ -180,7 +180,7 @@ def test_no_start_on_a_full_disk_and_a_start_when_there_is_room(small_cache: Hos
     host.sh(f"kill -KILL {killed}")
     said = "cannot be mounted now: the disk of its cache /cache has"
     wait_for(lambda: said in host.sh("journalctl --unit=lab-s3@s3 --output=cat --no-pager"), 30)
-    assert host.sh("stat --format='%U %a' /s3") == "root 0"
+    assert host.sh("stat --format='%U %a' /s3") == "root 500"
     refused = host.mount(cache_dir="/cache", cache_size="40M", options=SMALL)
     assert said in refused["msg"]
     assert "s3fs needs 70: remove files there" in refused["msg"]
@@ -228,7 +228,7 @@ def test_a_boot_without_the_endpoint_mounts_when_it_comes(host: Host) -> None:
     host.booted()
     said = "does not take connections yet"
     wait_for(lambda: said in host.sh("journalctl --unit=lab-s3@s3 --output=cat --no-pager -b"), 60)
-    assert host.sh("stat --format='%U %a' /s3") == "root 0"
+    assert host.sh("stat --format='%U %a' /s3") == "root 500"
     host.server.proxy.set("pass")
     wait_for(host.is_well, 60)
 

@@ -35,8 +35,8 @@ def test_a_host_of_the_other_image_is_no_figure(
 
     monkeypatch.setattr(bench, "play", play)
     if baked:
-        assert bench.build({}, baked=True) == (1.0, 1.0)
+        assert bench.build({}, baked=True, gpu=False) == (1.0, 1.0)
         assert ("create_host", "-e", "lab_use_bake=true") in played
     else:
         with pytest.raises(BenchmarkError, match="another image"):
-            bench.build({}, baked=False)
+            bench.build({}, baked=False, gpu=False)

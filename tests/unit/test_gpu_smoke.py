@@ -127,5 +127,20 @@ def test_a_wrong_result_is_a_failure(
         assert smoke.on_the_gpus(torch(), working()) == ("failed", "off by 0.5 at line 3")
 
 
+def test_a_gpu_that_a_training_fills_is_no_failure(
+    smoke: ModuleType, computed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compute(*_: Any) -> str:
+        raise RuntimeError("CUDA error: out of memory\nCUDA kernel errors might ...")
+
+    monkeypatch.setattr(smoke, "compute", compute)
+    host = replace(
+        working(), smi=Smi(0, ({"name": "T4", "memory.used": 15100, "memory.total": 15360},))
+    )
+    status, detail = smoke.on_the_gpus(torch(), host)
+    assert status == "skipped"
+    assert "(15100 of 15360 MiB used)" in detail and "verify_host.yml" in detail
+
+
 def test_the_root_is_the_one_that_role_nvidia_looks_at(smoke: ModuleType) -> None:
     assert smoke._root() == Path("/")

@@ -93,7 +93,8 @@ def test_a_profile_holds_only_what_its_version_knows(profile: str, version: Vers
 def test_profiles_differ_by_version_where_s3fs_does() -> None:
     assert "notsup_compat_dir" in profile_options("read", (1, 90))
     assert "notsup_compat_dir" not in profile_options("read", (1, 95))
-    assert "compat_dir" in profile_options("general", (1, 95))
+    # It sees folders that nobody made an object for without it, with a request less a new file.
+    assert "compat_dir" not in profile_options("general", (1, 95))
     assert "streamupload" in profile_options("write", (1, 95))
     assert profile_options("general", (1, 95))["multireq_max"] == "200"
     newest = profile_options("general", (1, 97))

@@ -38,7 +38,7 @@ def test_writes_the_whole_line() -> None:
         "b-1 /s3 fuse.s3fs noauto,_netdev,nosuid,nodev,allow_other,uid=1000,gid=1000,umask=0022,"
         "fsname=b-1,subtype=s3fs,url=https://s3.eu-west-1.amazonaws.com,endpoint=eu-west-1,"
         "nonempty,iam_role=auto,connect_timeout=10,readwrite_timeout=60,retries=5,stat_cache_expire=60,"
-        "multireq_max=200,parallel_count=16,multipart_size=16,compat_dir 0 0"
+        "multireq_max=200,parallel_count=16,multipart_size=16 0 0"
     )
 
 
@@ -77,7 +77,7 @@ def test_writes_the_whole_line() -> None:
             "del_cache",
         ),
         ({"cache_dir": "/c", "profile": "write"}, "tmpdir=/c,", "use_cache"),
-        ({"options": {"retries": 2, "compat_dir": False}}, "retries=2,", "compat_dir"),
+        ({"options": {"retries": 2, "multipart_size": False}}, "retries=2,", "multipart_size"),
         ({"options": "dbglevel=info"}, ",dbglevel=info 0 0", "nothing"),
     ],
 )

@@ -67,6 +67,7 @@ def look(aws: Aws, prices: Mapping[str, Any]) -> Found:
         "addresses": lambda: _addresses(aws, prices),
         "Spot requests": lambda: _requests(aws),
         "security groups": lambda: _groups(aws),
+        "placement groups": lambda: _placement_groups(aws),
         "key pairs": lambda: _key_pairs(aws),
         "file systems": lambda: _file_systems(aws, prices),
         "buckets": lambda: _buckets(aws, account),
@@ -178,6 +179,13 @@ def _groups(aws: Aws) -> Iterable[Item]:
         lab = owner(read_tags(raw.get("Tags")), raw["GroupName"])
         if lab:
             yield Item(lab, "security group", raw["GroupId"], raw["GroupName"])
+
+
+def _placement_groups(aws: Aws) -> Iterable[Item]:
+    for raw in aws.call("ec2", "DescribePlacementGroups")["PlacementGroups"]:
+        lab = owner(read_tags(raw.get("Tags")), raw["GroupName"])
+        if lab:
+            yield Item(lab, "placement group", raw["GroupName"], raw["Strategy"])
 
 
 def _key_pairs(aws: Aws) -> Iterable[Item]:

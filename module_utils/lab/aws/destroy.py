@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LabError
-from . import efs, guard, seen, spot
+from . import efs, guard, placement, seen, spot
 from .clock import MINUTE, Clock
 from .names import Names, read_tags
 from .seen import NO_ENTITY
@@ -22,6 +22,7 @@ from .things import (
     Guard,
     Instance,
     KeyPair,
+    PlacementGroup,
     Profile,
     Role,
     Schedule,
@@ -34,19 +35,21 @@ GONE = {
     "InvalidGroup.NotFound",
     "InvalidInstanceID.NotFound",
     "InvalidKeyPair.NotFound",
+    "InvalidPlacementGroup.Unknown",
     "InvalidVolume.NotFound",
     "InvalidAllocationID.NotFound",
     "NoSuchBucket",
     *NO_ENTITY,
     *efs.NOT_THERE,
 }
-# What AWS answers while something else still holds on to it.
-HOLDS = {
+# AWS's words for what something else still holds on to.
+HELD = {
     "DeleteConflict",
     "DependencyViolation",
     "FileSystemInUse",
     "IncorrectFileSystemLifeCycleState",
     "IncorrectState",
+    "InvalidPlacementGroup.InUse",
     "VolumeInUse",
 }
 # What a later build may need again, or what other images need: named, never deleted here.
@@ -79,6 +82,7 @@ class Things:
     guard: Guard = field(default_factory=Guard)
     requests: tuple[str, ...] = ()
     file_system: FileSystem | None = None
+    placement: PlacementGroup | None = None
 
 
 def look(aws: Aws, names: Names, bucket: str) -> Things:
@@ -92,11 +96,13 @@ def look(aws: Aws, names: Names, bucket: str) -> Things:
             "imaged": lambda: _imaged(aws, names),
             "guard": lambda: _guard(aws, names),
             "file_system": lambda: efs.look(aws, names, needed=False),
+            "placement": lambda: placement.look(aws, names),
             "requests": lambda: spot.requests(aws, names),
             "snapshots": lambda: _ids(aws, names, "DescribeSnapshots", "Snapshots", "SnapshotId"),
         }
     )
     there: Seen = found.pop("seen")
+    group: PlacementGroup | None = found.pop("placement")
     imaged: Mapping[str, set[str]] = found.pop("imaged")
     # An image's snapshot goes with it, and not before.
     held = {snapshot for snapshots in imaged.values() for snapshot in snapshots}
@@ -114,6 +120,7 @@ def look(aws: Aws, names: Names, bucket: str) -> Things:
         role=own(there.role),
         profile=own(there.profile),
         bucket=own(there.bucket),
+        placement=own(group),
     )
 
 
@@ -200,6 +207,9 @@ def make_plan(wish: Wish, names: Names, there: Things) -> list[Step]:
         Step("delete_group", f"Delete security group {names.common} ({g.id})", {"id": g.id})
         for g in there.groups
     ]
+    if there.placement:
+        name = there.placement.name
+        steps.append(Step("delete_placement", f"Delete placement group {name}", {"name": name}))
     if there.key_pair:
         steps.append(Step("delete_key", f"Delete key pair {names.common}", {"name": names.common}))
     if there.profile:
@@ -307,7 +317,7 @@ def carry_out(aws: Aws, steps: list[Step], clock: Clock) -> None:
             efs.gone(aws, step.args["system"], [step.args["id"]], clock)
     for step in steps:
         if step.do not in ("cancel", "terminate", "delete_mount_target"):
-            _let_go(partial(DELETE[step.do], aws, step.args), clock)
+            let_go(partial(DELETE[step.do], aws, step.args), clock)
 
 
 def terminate(aws: Aws, doomed: Sequence[Instance], clock: Clock) -> None:
@@ -335,15 +345,15 @@ def terminate(aws: Aws, doomed: Sequence[Instance], clock: Clock) -> None:
     )
 
 
-def _let_go(work: Callable[[], None], clock: Clock) -> None:
-    """Try again while something else still holds on to it."""
+def let_go(work: Callable[[], None], clock: Clock) -> None:
+    """Delete something; try again for two minutes while something else still holds on to it."""
     end = clock.now() + 2 * MINUTE
     while True:
         try:
             unless(GONE, work)
             return
         except AwsError as error:
-            if error.code not in HOLDS or clock.now() >= end:
+            if error.code not in HELD or clock.now() >= end:
                 raise
         clock.sleep(3)
 
@@ -358,6 +368,10 @@ def _release(aws: Aws, args: Mapping[str, Any]) -> None:
 
 def _delete_group(aws: Aws, args: Mapping[str, Any]) -> None:
     aws.call("ec2", "DeleteSecurityGroup", GroupId=args["id"])
+
+
+def _delete_placement(aws: Aws, args: Mapping[str, Any]) -> None:
+    placement.delete(aws, args["name"])
 
 
 def _delete_key(aws: Aws, args: Mapping[str, Any]) -> None:
@@ -423,6 +437,7 @@ DELETE: Mapping[str, Callable[[Aws, Mapping[str, Any]], None]] = {
     "delete_file_system": efs.delete_file_system,
     "release": _release,
     "delete_group": _delete_group,
+    "delete_placement": _delete_placement,
     "delete_key": _delete_key,
     "delete_profile": _delete_profile,
     "delete_role": _delete_role,

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from ..errors import LabError
+from . import destroy, placement
 from .clock import MINUTE
 from .launch import NO_CAPACITY, request_for, run_instance, token_file, try_next
 from .seen import several
@@ -19,6 +20,7 @@ FEWER = (
     "run the same command again later, with another -e lab_worker_type=…, or with fewer"
     " -e lab_workers=…"
 )
+APART = "lab_placement_group=never"
 
 
 def launch(work: Work, step: Step) -> None:
@@ -47,15 +49,46 @@ def _launch(work: Work, number: int, tags: Mapping[str, str]) -> str:
     for kind in work.target.spec.worker_types:
         try:
             request = request_for(work, tags, kind, host.subnet_id, work.target.worker_image)
-            return run_instance(work, request, number)
+            return run_instance(work, {**request, **_near(work.target.placement)}, number)
         except AwsError as error:
             if error.code not in try_next(work, kind):
                 raise
             full.append(f"{kind} ({error.code})")
     raise LabError(
         f"AWS has free now in {host.zone} no {', no '.join(full)} for worker {number}, and workers"
-        f" are beside the host: {FEWER}"
+        f" are beside the host{_in(work.target.placement)}: {_fewer(work.target.placement)}"
     )
+
+
+def _near(group: str) -> dict[str, Any]:
+    return {"Placement": {"GroupName": group}} if group else {}
+
+
+def _in(group: str) -> str:
+    return f" and near each other in the placement group {group}" if group else ""
+
+
+def _fewer(group: str) -> str:
+    """Say what to type where there is no room; in a group there is less of it."""
+    return f"{FEWER}, or apart from each other with -e {APART}" if group else FEWER
+
+
+def create_placement(work: Work, _step: Step) -> None:
+    """Make the placement group. Raises LabError."""
+    placement.create(work.aws, work.target.names, work.clock)
+
+
+def drop_placement(work: Work, step: Step) -> None:
+    """Delete the placement group, which nothing is in any more."""
+    destroy.let_go(partial(placement.delete, work.aws, step.args["name"]), work.clock)
+
+
+def place(work: Work, step: Step) -> None:
+    """Move a worker that has stopped into the placement group, or out of it. Raises LabError."""
+    worker: Instance = step.args["worker"]
+    if worker.state == "stopping":
+        _until(work, {worker.worker: worker.id}, "stopped", 10 * MINUTE)
+    placement.move(work.aws, worker, step.args["group"])
 
 
 def start(work: Work, step: Step) -> None:
@@ -77,7 +110,8 @@ def _start(work: Work, number: int, instance_id: str) -> None:
         if error.code not in NO_CAPACITY:
             raise
         raise LabError(
-            f"AWS has no room now to start worker {number} ({instance_id}; {error.code}): {FEWER}"
+            f"AWS has no room now to start worker {number} ({instance_id}; {error.code})"
+            f"{_in(work.target.placement)}: {_fewer(work.target.placement)}"
         ) from error
 
 

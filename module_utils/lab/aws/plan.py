@@ -10,6 +10,7 @@ from . import (
     efs,
     guard,
     keys,
+    placement,
     plan_efs,
     plan_guard,
     plan_mend,
@@ -64,6 +65,7 @@ def make_plan(target: Target, there: Seen, key: keys.LocalKey) -> list[Step]:
     """Return the steps from what is there to what is wanted; none where they are equal."""
     return [
         *_key(target, there, key),
+        *placement.left_over(target.spec, target.names, there),
         *_group(target, there),
         *_bucket(target, there),
         *_role(target, there),

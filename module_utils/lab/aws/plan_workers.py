@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from . import efs, plan_guard, plan_mend, session_manager
+from . import efs, placement, plan_guard, plan_mend, session_manager
 from .plan_guard import named
 from .preflight import Target
 from .steps import Step
@@ -21,6 +21,7 @@ def steps(target: Target, there: Seen, tags: Mapping[str, str]) -> Iterator[Step
     wanted = Wanted(target.spec, tuple(there.workers(target.names)), target.may_create)
     for worker in wanted.staying().values():
         yield from _mend(target, there, worker, tags)
+    yield from placement.steps(target.placement, there, target.names, wanted.idle())
     yield from _start(target, wanted.idle())
     yield from _launch(target, wanted.missing(), tags)
     yield from plan_guard.of_workers(target, there, wanted)
@@ -51,12 +52,13 @@ def _launch(target: Target, missing: list[int], tags: Mapping[str, str]) -> Iter
         return
     spec = target.spec
     what = f"{spec.worker_types[0]} from {tags['Image']} with {spec.root_gb} GB"
+    near = f" and placement group {target.placement}" if target.placement else ""
     agent = session_manager.TAG if session_manager.wanted(spec) else {}
     passed = ("Bucket", "LoginUser", "Image", efs.ADDRESS)
     more = {**agent, **{key: tags[key] for key in passed if key in tags}}
     yield Step(
         "launch_workers",
-        f"Launch {named(missing)} in the zone of the host: {what}",
+        f"Launch {named(missing)} in the zone of the host{near}: {what}",
         {"tags": {number: target.names.worker_tags(number, **more) for number in missing}},
         after=_lines(target, dict.fromkeys(missing, what)),
     )

@@ -48,6 +48,7 @@ OTHERWISE: dict[str, tuple[str, ...]] = {
 # What an operation takes beside its own: tags given at birth, and roles handed on.
 BESIDE: dict[str, tuple[str, ...]] = {
     "ec2:CreateImage": ("ec2:CreateTags",),
+    "ec2:CreatePlacementGroup": ("ec2:CreateTags",),
     "ec2:CreateSecurityGroup": ("ec2:CreateTags",),
     "ec2:CreateSnapshot": ("ec2:CreateTags",),
     "ec2:CreateVolume": ("ec2:CreateTags",),
@@ -83,9 +84,10 @@ LOOKS = (
     "ec2:DescribeAddresses", "ec2:DescribeIamInstanceProfileAssociations", "ec2:DescribeImages",
     "ec2:DescribeInstanceAttribute", "ec2:DescribeInstanceTypeOfferings",
     "ec2:DescribeInstanceTypes", "ec2:DescribeInstances", "ec2:DescribeKeyPairs",
-    "ec2:DescribeSecurityGroups", "ec2:DescribeSnapshots", "ec2:DescribeSpotInstanceRequests",
-    "ec2:DescribeSubnets", "ec2:DescribeVolumes", "ec2:DescribeVolumesModifications",
-    "iam:ListInstanceProfiles", "iam:ListRoles", "s3:ListBuckets", "scheduler:ListSchedules",
+    "ec2:DescribePlacementGroups", "ec2:DescribeSecurityGroups", "ec2:DescribeSnapshots",
+    "ec2:DescribeSpotInstanceRequests", "ec2:DescribeSubnets", "ec2:DescribeVolumes",
+    "ec2:DescribeVolumesModifications", "iam:ListInstanceProfiles", "iam:ListRoles",
+    "s3:ListBuckets", "scheduler:ListSchedules",
     "service-quotas:GetServiceQuota", "sts:GetCallerIdentity", EFS_FIRST_LOOK,
 )  # fmt: skip
 # Without these the playbooks say what they cannot tell, and go on.
@@ -94,9 +96,10 @@ IMAGE_NAMES = ("ssm:GetParameter",)
 CHANGES = (
     "ec2:AssociateIamInstanceProfile", "ec2:AttachVolume", "ec2:AuthorizeSecurityGroupIngress",
     "ec2:CancelSpotInstanceRequests", "ec2:CreateTags", "ec2:DeleteKeyPair",
-    "ec2:DeleteSecurityGroup", "ec2:DeleteSnapshot", "ec2:DeleteVolume", "ec2:DeregisterImage",
-    "ec2:DetachVolume", "ec2:ModifyInstanceAttribute", "ec2:ModifyInstanceMetadataOptions",
-    "ec2:ModifyVolume", "ec2:ReleaseAddress", "ec2:ReplaceIamInstanceProfileAssociation",
+    "ec2:DeletePlacementGroup", "ec2:DeleteSecurityGroup", "ec2:DeleteSnapshot", "ec2:DeleteVolume",
+    "ec2:DeregisterImage", "ec2:DetachVolume", "ec2:ModifyInstanceAttribute",
+    "ec2:ModifyInstanceMetadataOptions", "ec2:ModifyInstancePlacement", "ec2:ModifyVolume",
+    "ec2:ReleaseAddress", "ec2:ReplaceIamInstanceProfileAssociation",
     "ec2:RevokeSecurityGroupIngress", "ec2:StartInstances", "ec2:StopInstances",
     "ec2:TerminateInstances",
 )  # fmt: skip
@@ -127,12 +130,15 @@ BUDGETS = (
 # What a call makes; it has to bear the lab's tag from the start.
 BORN = {
     "ec2:CreateImage": ("image/*", "snapshot/*"),
+    "ec2:CreatePlacementGroup": ("placement-group/*",),
     "ec2:CreateSecurityGroup": ("security-group/*",),
     "ec2:CreateSnapshot": ("snapshot/*",),
     "ec2:CreateVolume": ("volume/*",),
     "ec2:ImportKeyPair": ("key-pair/*",),
     "ec2:RunInstances": ("instance/*", "spot-instances-request/*", "volume/*"),
 }
+# Of these each makes things of one kind, and takes none that is somebody's: one statement for all.
+ALONE = ("ec2:CreatePlacementGroup", "ec2:CreateSecurityGroup", "ec2:ImportKeyPair")
 # What a call makes it out of, or puts it into, and that bears no tag of ours.
 USED = {
     "ec2:CreateSecurityGroup": ("vpc/*",),
@@ -148,7 +154,7 @@ USED_BY_EFS = {
 USED_OWN = {
     "ec2:CreateImage": ("instance/*",),
     "ec2:CreateSnapshot": ("volume/*",),
-    "ec2:RunInstances": ("key-pair/*", "security-group/*"),
+    "ec2:RunInstances": ("key-pair/*", "placement-group/*", "security-group/*"),
 }
 _SSH_DOCUMENT = "arn:{}:ssm:*::document/AWS-StartSSHSession"
 SPOT_ROLE = "role/aws-service-role/spot.amazonaws.com/*"
@@ -211,11 +217,14 @@ def document(place: Place) -> dict[str, Any]:
     roles = place.named("iam", f"role/{PROJECT}-*")
     profiles = place.named("iam", f"instance-profile/{PROJECT}-*")
     names = [f"arn:{place.partition}:ssm:*::parameter/aws/service/*"]
+    others = {call: kinds for call, kinds in BORN.items() if call not in ALONE}
     statements = [
         _allow("Look", _actions(LOOKS), ["*"]),
         _allow("Prices", _actions(PRICES), ["*"]),
         _allow("ImageNames", _actions(IMAGE_NAMES), names),
-        *_making("New", BORN, place, Condition=TAGGING),
+        _allow("New", ALONE, place.ec2(*(kind for call in ALONE for kind in BORN[call])),
+               Condition=TAGGING),
+        *_making("New", others, place, Condition=TAGGING),
         *_making("Of", USED, place),
         *_making("OfOwn", USED_OWN, place, Condition=TAGGED),
         _allow("TagAtBirth", ["ec2:CreateTags"], place.ec2("*/*"), Condition=TAGGING),

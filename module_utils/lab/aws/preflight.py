@@ -16,6 +16,7 @@ from . import (
     guards,
     image,
     keys,
+    placement,
     places,
     quota,
     rebuild,
@@ -57,6 +58,7 @@ class Target:
     warnings: tuple[str, ...] = ()
     may_create: bool = True
     worker_image: Image | None = None
+    placement: str = ""  # the placement group that workers are to be in
 
     @property
     def login_user(self) -> str:
@@ -121,6 +123,7 @@ def check(
     if inputs.replacing:
         rest = tuple(i for i in there.instances if i not in there.hosts(names))
         there = replace(there, instances=rest, protected=False, on_shutdown="")
+    there = replace(there, placement=placement.look_if_used(aws, spec, names, there))
     host = there.host(names)
     if host is None and not inputs.may_create:
         raise LabError(
@@ -147,6 +150,7 @@ def check(
     looked = _Look(inputs, host, wanted, found)
     worker_image = _workers(aws, looked, findings)
     subnets = workers.near(subnets, host, found.get("worker_offered"), spec, findings)
+    group = _group(looked, there, findings)
     findings.stop()
     _room(aws, looked, there, findings)
     if "0.0.0.0/0" in found["cidrs"]:
@@ -182,6 +186,7 @@ def check(
         warnings=tuple(warnings),
         may_create=inputs.may_create,
         worker_image=worker_image,
+        placement=group,
     )
     return target, there, key
 
@@ -198,6 +203,27 @@ def _workers(aws: Aws, look: _Look, findings: Findings) -> Image | None:
     return made_of if isinstance(made_of, Image) else None
 
 
+def _group(look: _Look, there: Seen, findings: Findings) -> str:
+    """Return the name of the placement group of the workers; empty where they need none."""
+    spec, kinds = look.inputs.spec, _kinds(look)
+    names = Names(spec.name, spec.region)
+    placement.check(spec, kinds, findings)
+    group = placement.wanted(spec, names, kinds)
+    if there.placement is None and not look.inputs.may_create:
+        return ""
+    placement.outside(group, list(look.workers.staying().values()), names, findings)
+    return group
+
+
+def _kinds(look: _Look) -> dict[str, Mapping[str, Any] | None]:
+    """Return what AWS says of the types that host and workers may be of."""
+    spec, found = look.inputs.spec, look.found
+    kinds = {spec.instance_type: found["type"], **found["others"]}
+    if "worker_type" in found:
+        kinds[spec.worker_type] = found["worker_type"]
+    return kinds
+
+
 def _room(aws: Aws, look: _Look, there: Seen, findings: Findings) -> None:
     """Refuse what the quotas have no room for, host and workers together. Raises LabError."""
     spec, host, found = look.inputs.spec, look.host, look.found
@@ -208,9 +234,7 @@ def _room(aws: Aws, look: _Look, there: Seen, findings: Findings) -> None:
         starting = [spec.instance_type, *starting]
     if not starting:
         return
-    kinds = {spec.instance_type: found["type"], **found["others"]}
-    if "worker_type" in found:
-        kinds[spec.worker_type] = found["worker_type"]
+    kinds = _kinds(look)
     for kind in set(starting) - set(kinds):
         kinds[kind] = image.instance_type(aws, kind)
     quota.room(aws, there, quota.Need(spec, starting, kinds, found["quota"]), findings)

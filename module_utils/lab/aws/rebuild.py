@@ -57,16 +57,17 @@ def look(aws: Aws, names: Names) -> Pair:
     )
 
 
-def check_workers(there: Pair, names: Names, wanted: int) -> None:
-    """Refuse while there are workers, whose /data and queue are on the host. Raises LabError."""
-    if not there.workers and not wanted:
+def check_workers(there: Pair, names: Names) -> None:
+    """Refuse to set a host aside whose workers have not been let go of. Raises LabError."""
+    if not there.workers or there.old:
         return
-    lab = f"-e lab_name={names.lab} -e lab_workers=0"
+    lab = f"-e lab_name={names.lab}"
     raise LabError(
-        f"The lab {names.lab} has {len(there.workers)} of {wanted} workers (lab_workers), whose"
-        " /data and queue are on its host, so it is not made anew beside them. They hold no data:"
-        f" let go of them by `ansible-playbook site.yml {lab}`, rebuild by `ansible-playbook"
-        f" playbooks/rebuild.yml {lab}`, and run site.yml as usual"
+        f"Workers of the lab {names.lab} are still there (number"
+        f" {', '.join(map(str, there.workers))}), whose /data and queue are on the host: when"
+        " their jobs have ended (`squeue` on it), run `ansible-playbook playbooks/rebuild.yml"
+        f" {lab}` again; of a host that no longer starts, terminate the workers in the EC2 console"
+        " first"
     )
 
 

@@ -20,6 +20,8 @@ def foreign(there: Seen, names: Names, findings: Findings, workers: int = 0) -> 
         for group in there.groups
         if not names.owns(group.tags)
     ]
+    if there.placement and not names.owns(there.placement.tags):
+        taken.append(f"placement group {names.common}")
     if there.role and not names.owns(there.role.tags):
         taken.append(f"role {names.role}")
     if there.profile and not names.owns(there.profile.tags):

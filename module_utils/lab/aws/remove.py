@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ..errors import LabError
-from . import destroy, efs, guard, plan_efs, seen
+from . import destroy, efs, guard, placement, plan_efs, seen
 from .apply import permission
 from .clock import Clock
 from .names import Names
 from .seen import NOT_YET
 from .session import Aws, AwsError, side_by_side, unless
 from .steps import Step
-from .things import ITSELF, Group, Instance, Rule, Schedule
+from .things import ITSELF, Group, Instance, PlacementGroup, Rule, Schedule
 from .variables import Spec
 
 GONE = {"InvalidPermission.NotFound", *NOT_YET}
@@ -21,11 +22,12 @@ GONE = {"InvalidPermission.NotFound", *NOT_YET}
 
 @dataclass(frozen=True)
 class There:
-    """What there is of the workers: themselves, what stops them, and the lab's security groups."""
+    """What there is of the workers: themselves, what stops them, and the lab's groups."""
 
     workers: tuple[Instance, ...]
     schedules: Mapping[str, Schedule]
     groups: tuple[Group, ...]
+    placement: PlacementGroup | None = None
 
 
 def look(aws: Aws, names: Names) -> There:
@@ -35,13 +37,16 @@ def look(aws: Aws, names: Names) -> There:
             "instances": lambda: seen.instances(aws, names.filters()),
             "schedules": lambda: _schedules(aws, names),
             "groups": lambda: seen.groups(aws, names),
+            "placement": lambda: placement.look(aws, names),
         }
     )
     workers = (one for one in found["instances"] if names.owns(one.tags) and one.worker)
+    placed: PlacementGroup | None = found["placement"]
     return There(
         workers=tuple(sorted(workers, key=lambda one: (one.worker, one.id))),
         schedules=found["schedules"],
         groups=tuple(group for group in found["groups"] if names.owns(group.tags)),
+        placement=placed if placed and names.owns(placed.tags) else None,
     )
 
 
@@ -88,6 +93,11 @@ def make_plan(spec: Spec, names: Names, there: There, numbers: frozenset[int]) -
     # Without workers the host is as open as that of a lab that never had any.
     kept = {plan_efs.RULE} if efs.wanted(spec) else set()
     if not spec.workers and all(one.worker in numbers for one in there.workers):
+        # Before the rules, by which a run after one that was killed knows of it.
+        if there.placement:
+            name = there.placement.name
+            text = f"Delete placement group {name}"
+            steps.append(Step("ungroup", text, {"name": name}, before=f"placement group {name}"))
         steps += [
             Step(
                 "close",
@@ -110,6 +120,8 @@ def carry_out(aws: Aws, steps: Sequence[Step], clock: Clock) -> None:
     doomed = [step.args["instance"] for step in steps if step.do == "terminate"]
     destroy.terminate(aws, doomed, clock)
     for step in steps:
+        if step.do == "ungroup":
+            destroy.let_go(partial(placement.delete, aws, step.args["name"]), clock)
         if step.do == "close":
             _close(aws, step.args["group"], step.args["rule"])
 

@@ -69,7 +69,14 @@ def make_plan(names: Names, there: Retiring) -> list[Step]:
             steps.append(Step("snapshot", text, args, after=f"snapshot of {volume.id}"))
         steps.append(Step("complete", f"Wait until the snapshot of {volume.id} is complete", args))
     wish = Wish(names.lab, delete_data=True, delete_bucket="")
-    gone = {"cancel", "terminate", "delete_volume", "release", "delete_schedule"}
+    gone = {
+        "cancel",
+        "terminate",
+        "delete_volume",
+        "release",
+        "delete_placement",
+        "delete_schedule",
+    }
     rest = destroy.make_plan(wish, names, there.things)
     return steps + [step for step in rest if step.do in gone]
 

@@ -29,7 +29,12 @@ ALIVE = ("pending", "running", "stopping", "stopped")
 NO_ENTITY = {"NoSuchEntity", "NoSuchEntityException"}
 NO_BUCKET = {"404", "NoSuchBucket", "NotFound"}
 # AWS tells of new things to some of its parts later than to others.
-NOT_YET = {"InvalidInstanceID.NotFound", "InvalidGroup.NotFound", "InvalidKeyPair.NotFound"}
+NOT_YET = {
+    "InvalidGroup.NotFound",
+    "InvalidInstanceID.NotFound",
+    "InvalidKeyPair.NotFound",
+    "InvalidPlacementGroup.Unknown",
+}
 
 
 def look(aws: Aws, names: Names, bucket: str, users_own: bool) -> Seen:
@@ -106,6 +111,7 @@ def read_instance(raw: Mapping[str, Any]) -> Instance:
         state=raw["State"]["Name"],
         type=raw["InstanceType"],
         zone=raw["Placement"]["AvailabilityZone"],
+        placement=raw["Placement"].get("GroupName") or "",
         tags=read_tags(raw.get("Tags")),
         launched=raw["LaunchTime"],
         image_id=raw.get("ImageId", ""),

@@ -39,6 +39,7 @@ class Instance:
     stop_code: str = ""
     architecture: str = ""
     subnet_id: str = ""
+    placement: str = ""
 
     @property
     def worker(self) -> int:
@@ -214,6 +215,14 @@ class FileSystem:
 
 
 @dataclass(frozen=True)
+class PlacementGroup:
+    """One placement group, which bears its name."""
+
+    name: str
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Seen:
     """The region as one look has found it."""
 
@@ -231,6 +240,7 @@ class Seen:
     addresses: tuple[str, ...] = ()
     guard: Guard = field(default_factory=Guard)
     file_system: FileSystem | None = None
+    placement: PlacementGroup | None = None
 
     def host(self, names: Names) -> Instance | None:
         """Return the lab's host (the first, should there be two: the preflight refuses that)."""

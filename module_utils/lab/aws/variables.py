@@ -15,6 +15,7 @@ from ..errors import LabError
 WHERE = "inventory/group_vars/all/lab.yml"
 ACCESS = ("tunnel", "public", "ssm")
 SHARED = ("nfs", "efs")
+PLACEMENT_GROUP = ("auto", "never", "always")
 SSH_PORT = 22
 # A network that is larger than this is the internet, whole or in parts.
 WIDEST = 8
@@ -66,6 +67,7 @@ class Spec:
     access: str = "tunnel"
     workers: int = 0
     worker_type: str = ""
+    placement_group: str = "auto"
     slurm_autostop: bool = False
     shared: str = "nfs"
 
@@ -279,6 +281,7 @@ def check(raw: Mapping[str, Any], images: Mapping[str, Any]) -> Spec:
         "workers": take("workers", _whole(0, MOST_WORKERS, 2)),
         "worker_type": take("worker_type", _text(
             TYPE, "empty, or an instance type", "g4dn.xlarge", empty=True)),
+        "placement_group": take("placement_group", _one_of(*PLACEMENT_GROUP)),
         "slurm_autostop": take("slurm_autostop", _switch),
         "shared": take("shared", _one_of(*SHARED)),
     }  # fmt: skip

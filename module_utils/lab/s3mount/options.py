@@ -150,9 +150,6 @@ def profile_options(profile: str, version: Version) -> dict[str, str]:
     if version >= _CACHES_TRUSTED:
         for name in _TRUST_CACHES:
             chosen.pop(name, None)
-        if profile == "general":
-            # Folders that others' tools never made an object for.
-            chosen["compat_dir"] = ""
         if profile == "write":
             chosen["streamupload"] = ""
     if version >= _ONE_POOL:

@@ -22,9 +22,13 @@ from . import gpu, gpu_reasons
 
 TOLERANCE = 1e-3  # single precision over 16 channels and 9 taps, with room for cuDNN's order
 HALF_TOLERANCE = 2e-2  # bf16 keeps 8 bits
-SIZE = 2048  # of the matrices: 17 GFLOP, a few milliseconds on a GPU
+SIZE = 2048  # of the matrices compared: 17 GFLOP, a few milliseconds on a GPU
+TIMED = 4096  # of those timed: an H100 is at a quarter of its speed with smaller ones
 RANKS_TIMEOUT_S = 60
 BF16_FROM = 8  # the major compute capability that has bf16 in hardware
+
+# In the words of CUDA, of torch's allocator and of its libraries.
+OUT_OF_MEMORY = "out of memory"
 
 Check = tuple[str, str]
 
@@ -98,7 +102,8 @@ def on_the_gpus(torch: Any, host: gpu.Host) -> Check:
         if count > 1:
             told.append(between(torch, devices, "nccl"))
     except (WrongError, RuntimeError) as error:
-        return "failed", " ".join(str(error).split())[:500]
+        said = " ".join(str(error).split())[:500]
+        return ("skipped", full(host)) if OUT_OF_MEMORY in said else ("failed", said)
     return "ok", f"{count} x {torch.cuda.get_device_name(0)}: " + "; ".join(dict.fromkeys(told))
 
 
@@ -121,6 +126,15 @@ def seen(torch: Any) -> gpu_reasons.Torch:
     )
 
 
+def full(host: gpu.Host) -> str:
+    """Say how full the GPUs are, MiB: a training that takes all of one is no fault."""
+    used = ", ".join(f"{each['memory.used']} of {each['memory.total']}" for each in host.smi.gpus)
+    return (
+        f"no GPU memory is free to compute in ({used} MiB used): see nvidia-smi, and prove it"
+        " again by: ansible-playbook playbooks/verify_host.yml"
+    )
+
+
 def _has_bf16(torch: Any, device: str) -> bool:
     return int(torch.cuda.get_device_capability(device)[0]) >= BF16_FROM
 
@@ -132,8 +146,7 @@ def compute(torch: Any, device: str, bf16: bool) -> str:
     """Multiply, convolve, and multiply in bf16 where hardware does. Raises WrongError."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    speed = multiply(torch, device, torch.float32, TOLERANCE)
-    told = [f"fp32 {speed:.1f} TFLOP/s"]
+    told = [f"fp32 {multiply(torch, device, torch.float32, TOLERANCE):.1f} TFLOP/s"]
     told.append(f"convolution off by {convolution(torch, device):.0e}")
     if bf16:
         told.append(f"bf16 {multiply(torch, device, torch.bfloat16, HALF_TOLERANCE):.1f} TFLOP/s")
@@ -147,12 +160,19 @@ def multiply(torch: Any, device: str, kind: Any, tolerance: float) -> float:
     there, other = left.to(device, kind), right.to(device, kind)
     found = there @ other  # the first one warms up
     _compare(f"matrix product in {kind} on {device}", found, left @ right, tolerance)
+    return speed(torch, device, kind)
+
+
+def speed(torch: Any, device: str, kind: Any) -> float:
+    """Time products of large matrices, TFLOP/s."""
+    left, right = (torch.randn(TIMED, TIMED, device=device, dtype=kind) for _ in range(2))
+    left @ right  # warms up
     _wait(torch, device)
     start = time.perf_counter()
     for _ in range(3):
-        there @ other
+        left @ right
     _wait(torch, device)
-    return 3 * 2 * SIZE**3 / (time.perf_counter() - start) / 1e12
+    return 3 * 2 * TIMED**3 / (time.perf_counter() - start) / 1e12
 
 
 def convolution(torch: Any, device: str) -> float:

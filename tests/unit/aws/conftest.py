@@ -11,9 +11,12 @@ import pytest
 from moto import mock_aws
 from moto.core.models import DEFAULT_ACCOUNT_ID as ACCOUNT
 from moto.ec2.models import amis
+from moto.ec2.responses import EC2Response
+from moto.ec2.responses.instances import InstanceResponse
 from moto.servicequotas.models import ServiceQuotasBackend
 from moto.ssm.models import Parameter, ssm_backends
 
+from sandbox.patches import placement_groups
 from tests.unit.aws.kit import IMAGES, Faulty, wish
 
 # One image instead of moto's hundreds, which take a second to list.
@@ -53,11 +56,22 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
     # moto knows no quotas of EC2; AWS does.
     monkeypatch.setattr(ServiceQuotasBackend, "get_service_quota", quota_of(8.0))
     monkeypatch.setattr(amis, "AMIS", [IMAGE])
+    with_placement_groups(monkeypatch)
     with mock_aws():
         account = Faulty()
         for named in IMAGES.values():
             put(named["x86_64"], IMAGE["ami_id"])
         yield account
+
+
+def with_placement_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let moto have them, as the sandbox does."""
+    launch = InstanceResponse.run_instances
+    for name, action in placement_groups.ACTIONS.items():
+        monkeypatch.setattr(EC2Response, name, action, raising=False)
+    monkeypatch.setattr(
+        InstanceResponse, "run_instances", lambda it: placement_groups.run_instances(launch, it)
+    )
 
 
 def quota_of(vcpus: float) -> Any:

@@ -51,6 +51,7 @@ WISH: dict[str, Any] = {
     "spot": False,
     "workers": 0,
     "worker_type": "",
+    "placement_group": "auto",
     "slurm_autostop": False,
     "shared": "nfs",
 }

@@ -433,16 +433,20 @@ def test_what_they_have_cost_is_counted_apart() -> None:
     assert spent.this_month(gone, (), 0.0, at + hour).dollars == pytest.approx(5 * 1.0 + 3 * 2.0)
 
 
-def test_a_lab_with_workers_is_not_rebuilt(aws: Faulty, two: Spec) -> None:
+def test_a_host_is_not_set_aside_while_it_has_workers(aws: Faulty, two: Spec) -> None:
     build(aws, two)
     there = rebuild.look(aws, NAMES)
-    with pytest.raises(LabError, match=r"has 2 of 0 workers \(lab_workers\), whose /data and"):
-        rebuild.check_workers(there, NAMES, 0)
+    assert there.workers == (1, 2)
+    with pytest.raises(LabError, match=r"Workers of the lab lab are still there \(number 1, 2\)"):
+        rebuild.check_workers(there, NAMES)
     away(aws, wish(two.state_dir.parent), 1, 2)
     there = rebuild.look(aws, NAMES)
-    rebuild.check_workers(there, NAMES, 0)
-    with pytest.raises(LabError, match=r"has 0 of 2 workers"):
-        rebuild.check_workers(there, NAMES, 2)
+    rebuild.check_workers(there, NAMES)
+    rebuild.carry_out(aws, rebuild.begin(NAMES, there), Quick())
+    build(aws, two)
+    there = rebuild.look(aws, NAMES)
+    assert there.workers == (1, 2) and there.old
+    rebuild.check_workers(there, NAMES)  # it has begun: they are the new host's
 
 
 @pytest.mark.parametrize(("autostop", "workers"), [(True, 2), (True, 0), (False, 2)])

@@ -466,6 +466,27 @@ def placement_groups_exist(served: Served) -> bool:
 
 
 @probe
+def instances_are_in_placement_groups(served: Served) -> bool:
+    ec2, name = served.client("ec2"), f"pg-{uuid.uuid4().hex}"
+    ec2.create_placement_group(GroupName=name, Strategy="cluster")
+    where = {"GroupName": name}
+    burstable = refused(
+        "InvalidParameterCombination", ec2.run_instances, ImageId=image(served),
+        InstanceType="t3.small", MinCount=1, MaxCount=1, Placement=where,
+    )  # fmt: skip
+    this = run(served, InstanceType="c5.large", Placement=where)[0]["InstanceId"]
+    told = describe(served, this)["Placement"].get("GroupName")
+    in_use = refused("InvalidPlacementGroup.InUse", ec2.delete_placement_group, **where)
+    running = {"InstanceId": this, "GroupName": ""}
+    kept = refused("IncorrectInstanceState", ec2.modify_instance_placement, **running)
+    ec2.stop_instances(InstanceIds=[this])
+    ec2.modify_instance_placement(**running)
+    ec2.delete_placement_group(**where)
+    moved = not describe(served, this)["Placement"].get("GroupName")
+    return bool(burstable and told == name and in_use and kept and moved)
+
+
+@probe
 def names_of_images_are_in_ssm(served: Served) -> bool:
     ssm = served.client("ssm")
     names = (

@@ -219,10 +219,10 @@ def workers(life: Life, served: Served) -> None:
         TagSpecifications=[{"ResourceType": "instance", "Tags": write_tags(
             Names("other", "us-east-1").worker_tags(1))}],
     )  # fmt: skip
-    life.build(workers=2, slurm_autostop=True, **MONEY)
+    life.build(workers=2, slurm_autostop=True, placement_group="always", **MONEY)
     life.said["with autostop"] = as_the_host(life, served, 2)
     power.stop_workers(life.aws, power.find_all(life.aws, NAMES)[1], Clock())
-    life.build(workers=2, **MONEY)
+    life.build(workers=2, placement_group="never", **MONEY)
     life.said["without"] = as_the_host(life, served, 0)
     there = remove.look(life.aws, NAMES)
     spec = wish(life.folder)
