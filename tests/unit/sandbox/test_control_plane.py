@@ -113,7 +113,9 @@ def test_restart_changes_nothing(first: dict[str, Any], again: dict[str, Any]) -
     assert restarted["calls"] == [["converge", first["instance_id"]]]
 
 
-def test_an_address_after_a_restart_is_nobodys(first: dict[str, Any], again: dict[str, Any]) -> None:
+def test_an_address_after_a_restart_is_nobodys(
+    first: dict[str, Any], again: dict[str, Any]
+) -> None:
     """Neither that of another instance nor one of the three that a network keeps to itself."""
     address = again["baked"]["machine"]["private_ip"]
     assert address != first["machines"][0]["private_ip"]
