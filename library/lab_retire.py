@@ -86,7 +86,12 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     return {
         "changed": bool(steps),
         "steps": [step.text for step in steps],
-        "kept": retire.said(names, there, float(params["prices"]["snapshot_gb_month"])),
+        "kept": retire.said(
+            names,
+            there,
+            float(params["prices"]["snapshot_gb_month"]),
+            float(params["prices"]["efs_gb_month"]),
+        ),
         "diff": plans.diff(steps),
     }
 

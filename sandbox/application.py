@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 READS = ("Describe", "Get", "List", "Search", "Simulate", "Lookup", "Validate")
 HEALTH = "/_sandbox/health"
+# The services whose changes concern the machines.
+ON_MACHINES = ("ec2", "elasticfilesystem")
 # moto's own control pages, which would switch authorization off for anyone.
 HIDDEN = ("/moto-api", "/latest/")
 BUCKET_PATH = re.compile(r"/([^/?]+)/?")
@@ -92,7 +94,7 @@ class Application:
                 try:
                     if action == "RebootInstances":
                         self.reconciler.reboot(_numbered(fields, "InstanceId"))
-                    if service_of(environ) == "ec2":
+                    if service_of(environ) in ON_MACHINES:
                         self.reconciler.step()
                 finally:
                     self.state.save()

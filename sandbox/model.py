@@ -40,6 +40,15 @@ class Machine:
     ingress: tuple[IngressRule, ...] = ()
 
 
+@dataclass(frozen=True)
+class MountTarget:
+    """The address at which a file system of EFS answers, and whom its security groups let in."""
+
+    file_system_id: str
+    address: str
+    ingress: tuple[IngressRule, ...] = ()
+
+
 # The metadata tree of one instance, made anew at each request:
 # "meta-data/instance-id" -> "i-0123…", "user-data" -> b"…".
 MetadataTree = Mapping[str, str | bytes]
@@ -88,6 +97,15 @@ class Engine(Protocol):
 
     def delete_snapshot(self, snapshot_id: str) -> None:
         """Delete a snapshot."""
+
+    def create_file_system(self, file_system_id: str) -> None:
+        """Make an empty file system."""
+
+    def delete_file_system(self, file_system_id: str) -> None:
+        """Delete a file system with all that is in it."""
+
+    def serve_file_systems(self, targets: Sequence[MountTarget]) -> None:
+        """Let file systems be mounted at these addresses, and at no others."""
 
     def create_image(self, image_id: str, instance_id: str) -> str:
         """Keep a machine's root disk as a Docker image; returns its reference."""

@@ -12,10 +12,11 @@ from typing import Any
 
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.instances import StateReason
+from moto.efs.models import efs_backends
 
 from sandbox.locks import MOTO_LOCK
 from sandbox.metadata import find_instance, public_key_of, user_data_of
-from sandbox.model import Engine, IngressRule, Machine
+from sandbox.model import Engine, IngressRule, Machine, MountTarget
 from sandbox.settings import ACCOUNT_ID
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class Stored:
     volumes: set[str] = field(default_factory=set)
     snapshots: set[str] = field(default_factory=set)
     images: set[str] = field(default_factory=set)
+    file_systems: set[str] = field(default_factory=set)
 
 
 class Reconciler:
@@ -40,12 +42,17 @@ class Reconciler:
         self.stored = stored
         self.lock = threading.RLock()
         self._converged: list[Machine] | None = None
+        self._served: list[MountTarget] | None = None
+        # A state that was saved before there were any has no such field.
+        stored.__dict__.setdefault("file_systems", set())
 
     def step(self) -> None:
         """Make volumes, snapshots, images and machines what moto says. Raises engine errors."""
         with self.lock:
             self._make_volumes_and_snapshots()
             self._make_images()
+            self._make_file_systems()
+            self._serve_file_systems()
             machines = desired_machines()
             if machines != self._converged:
                 self._converged = None
@@ -136,7 +143,23 @@ class Reconciler:
             raise
         self.stored.images.add(ami.id)
 
+    def _make_file_systems(self) -> None:
+        for file_system_id in sorted(_file_systems() - self.stored.file_systems):
+            self.engine.create_file_system(file_system_id)
+            self.stored.file_systems.add(file_system_id)
+
+    def _serve_file_systems(self) -> None:
+        targets = mount_targets()
+        if targets != self._served:
+            self._served = None
+            if targets or self.stored.file_systems:
+                self.engine.serve_file_systems(targets)
+            self._served = targets
+
     def _delete_leftovers(self) -> None:
+        for file_system_id in self.stored.file_systems - _file_systems():
+            self.engine.delete_file_system(file_system_id)
+            self.stored.file_systems.discard(file_system_id)
         volumes: set[str] = set()
         snapshots: set[str] = set()
         images: set[str] = set()
@@ -158,6 +181,31 @@ class Reconciler:
 
 def _backends() -> list[Any]:
     return list(ec2_backends[ACCOUNT_ID].values())
+
+
+def _file_systems() -> set[str]:
+    return {one for b in list(efs_backends[ACCOUNT_ID].values()) for one in b.file_systems_by_id}
+
+
+def mount_targets() -> list[MountTarget]:
+    """Describe the mount targets of all regions, and whom their security groups let in."""
+    with MOTO_LOCK:
+        instances = [instance for backend in _backends() for instance in _live_instances(backend)]
+        members = _members_of_groups(instances)
+        return [
+            MountTarget(
+                file_system_id=target.file_system_id,
+                address=target.ip_address,
+                ingress=_permitted(_groups_of(efs, target), members),
+            )
+            for efs in list(efs_backends[ACCOUNT_ID].values())
+            for target in efs.mount_targets_by_id.values()
+        ]
+
+
+def _groups_of(efs: Any, target: Any) -> list[Any]:
+    every = efs.ec2_backend.describe_security_groups()
+    return [group for group in every if group.id in (target.security_groups or ())]
 
 
 def _live_instances(backend: Any) -> Iterator[Any]:
@@ -223,8 +271,12 @@ def _remember_image(instance: Any) -> None:
 
 
 def _ingress(instance: Any, members: dict[str, list[str]]) -> tuple[IngressRule, ...]:
+    return _permitted(instance.security_groups, members)
+
+
+def _permitted(groups: list[Any], members: dict[str, list[str]]) -> tuple[IngressRule, ...]:
     permitted: dict[tuple[str, int, int], set[str]] = {}
-    for group in instance.security_groups:
+    for group in groups:
         for rule in group.ingress_rules:
             sources = set(members.get(rule.source_group.get("GroupId", ""), []))
             if cidr := rule.ip_range.get("CidrIp"):

@@ -34,6 +34,7 @@ FORMAT = 1
 # The services whose state is kept; the others start empty.
 SERVICES = (
     "ec2",
+    "efs",
     "iam",
     "sts",
     "s3",

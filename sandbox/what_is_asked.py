@@ -44,6 +44,7 @@ RENAMED = {
     "budgets:DescribeSubscribersForNotification": "budgets:ViewBudget",
 }
 BUDGETS = "budgets"
+EFS = "elasticfilesystem"
 LOOKS = ("Describe", "Get", "List")
 # A tag of a request's form: TagSpecification.1.Tag.2.Key, or Tag.2.Key where tags are all it gives.
 _TAG = re.compile(r"((?:TagSpecification\.\d+\.)?Tag\.\d+)\.Key")
@@ -132,6 +133,35 @@ def budget_resource(body: str, account: str) -> str:
     asked = json.loads(body or "{}")
     name = asked.get("BudgetName") or asked.get("Budget", {}).get("BudgetName", "")
     return f"arn:aws:budgets::{account}:budget/{name}"
+
+
+def file_system(uri: str, body: str, of_targets: Mapping[str, str]) -> str:
+    """Return the id of the file system that a call of EFS is for; empty for a new one or for all.
+
+    `of_targets` leads from mount targets to their file systems.
+    """
+    named = [part for part in urlsplit(uri).path.split("/") if part.startswith("fs")]
+    one = named[0] if named else str(_json(body).get("FileSystemId", ""))
+    return of_targets.get(one, one)
+
+
+def file_system_resource(one: str, region: str, account: str) -> str:
+    """Name a file system, there or to be made."""
+    return f"arn:aws:elasticfilesystem:{region}:{account}:file-system/{one or 'new'}"
+
+
+def given_efs_tags(body: str) -> dict[str, list[str]]:
+    """Return the tags that a call of EFS gives, as condition keys."""
+    tags = _json(body).get("Tags") or []
+    return {f"aws:requesttag/{tag['Key']}".lower(): [str(tag["Value"])] for tag in tags}
+
+
+def _json(body: str) -> dict[str, Any]:
+    try:
+        told = json.loads(body or "{}")
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def parameter_resource(body: str, region: str, account: str) -> str:

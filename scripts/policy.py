@@ -28,13 +28,15 @@ def main() -> None:
     parser.add_argument("--region", default="us-east-1", help="tells China and GovCloud apart")
     parser.add_argument("--bucket", default="", help="lab_bucket, where it is one of your own")
     parser.add_argument("--sessions", action="store_true", help="for lab_access: ssm")
+    parser.add_argument("--efs", action="store_true", help="the one beside it for lab_shared: efs")
     parser.add_argument("--short", action="store_true", help="on one line, for the console")
     given = parser.parse_args()
     place = policy.Place(given.account, guard.partition(given.region), given.bucket, given.sessions)
-    short = json.dumps(policy.document(place), separators=(",", ":"))
+    document = policy.document_of_efs(place) if given.efs else policy.document(place)
+    short = json.dumps(document, separators=(",", ":"))
     if len(short) > LIMIT:
         sys.exit(f"The policy has {len(short)} characters, and AWS takes {LIMIT}")
-    print(short if given.short else json.dumps(policy.document(place), indent=2))
+    print(short if given.short else json.dumps(document, indent=2))
 
 
 if __name__ == "__main__":

@@ -15,13 +15,14 @@ from typing import TypeVar
 
 from sandbox.engine import boot, netns
 from sandbox.engine.containers import Containers, State
+from sandbox.engine.file_systems import FileSystems
 from sandbox.engine.firewall import Firewall, Segment
 from sandbox.engine.forwarder import Forwarder, Target
 from sandbox.engine.relay import Loop
 from sandbox.engine.services import Services
 from sandbox.engine.volumes import Volumes
 from sandbox.errors import SandboxError
-from sandbox.model import Machine, MetadataSource
+from sandbox.model import Machine, MetadataSource, MountTarget
 from sandbox.settings import Settings
 
 SSH_PORT = 22
@@ -46,6 +47,7 @@ class DockerEngine:
         self._lock = threading.RLock()
         self._containers = Containers(settings)
         self._volumes = Volumes(settings.state_dir)
+        self._file_systems = FileSystems(self._volumes, self._containers.bridge)
         self._machines_dir = settings.state_dir / "machines"
         self._mark = MARK + settings.slot
         self._firewall = Firewall(
@@ -147,6 +149,21 @@ class DockerEngine:
         """See sandbox.model.Engine."""
         self._volumes.delete_snapshot(snapshot_id)
 
+    def create_file_system(self, file_system_id: str) -> None:
+        """See sandbox.model.Engine."""
+        self._file_systems.create(file_system_id)
+
+    def delete_file_system(self, file_system_id: str) -> None:
+        """See sandbox.model.Engine."""
+        self._file_systems.delete(file_system_id)
+
+    def serve_file_systems(self, targets: Sequence[MountTarget]) -> None:
+        """See sandbox.model.Engine. Raises SandboxError."""
+        with self._lock:
+            if targets:
+                self._containers.ensure_network()
+            self._file_systems.serve(targets)
+
     def create_image(self, image_id: str, instance_id: str) -> str:
         """See sandbox.model.Engine."""
         with self._lock:
@@ -168,6 +185,7 @@ class DockerEngine:
         with self._lock:
             for instance_id in list(self._services):
                 self._services.pop(instance_id).close()
+            self._file_systems.close()
             if self._forwarder:
                 self._forwarder.close()
             if self._loop:
@@ -180,6 +198,7 @@ class DockerEngine:
         with self._lock:
             self._wanted = {}
             _each(self._remove, self._containers.list())
+            self._file_systems.close()
             self._containers.remove_network()
             self._containers.remove_images(nameless_only=False)
             self._firewall.remove()
@@ -386,7 +405,7 @@ class DockerEngine:
         attached = {
             one.volume_id for instance_id in self._services for one in self._attached(instance_id)
         }
-        self._volumes.release_all_but(attached)
+        self._volumes.release_all_but(attached | self._file_systems.served)
         self._containers.remove_images(nameless_only=True)
         if self._machines_dir.is_dir():
             for folder in self._machines_dir.iterdir():

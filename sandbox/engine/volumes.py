@@ -7,7 +7,7 @@ import os
 import shutil
 import struct
 import subprocess
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +38,17 @@ class Volumes:
         self._volumes = folder / "volumes"
         self._snapshots = folder / "snapshots"
 
-    def create(self, volume_id: str, gib: int, snapshot_id: str | None) -> None:
-        """Make a volume; nothing happens when it is there. Raises SandboxError."""
+    def create(
+        self,
+        volume_id: str,
+        gib: int,
+        snapshot_id: str | None,
+        prepare: Callable[[Path], None] = lambda _file: None,
+    ) -> None:
+        """Make a volume; nothing happens when it is there. Raises SandboxError.
+
+        `prepare` is given its file before it has its name, so that a half-made one never counts.
+        """
         target = self._volume(volume_id)
         if target.exists():
             return
@@ -54,6 +63,7 @@ class Volumes:
                 raise SandboxError(f"volume {volume_id}: snapshot {snapshot_id} has no content")
             _copy(source, unfinished)
         os.truncate(unfinished, max(gib * GIB, unfinished.stat().st_size))
+        prepare(unfinished)
         unfinished.rename(target)
 
     def delete(self, volume_id: str) -> None:

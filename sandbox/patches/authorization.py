@@ -2,15 +2,16 @@
 
 moto knows StringEquals in trust policies; elsewhere a statement with a condition counts as a
 refusal, and `?` in a pattern as an operator. EC2 tells a refusal by another name
-(UnauthorizedOperation), and policies that name things of EC2, of the Scheduler, of Budgets or of
-SSM, or a role that is not there yet, never match. The rights that a call takes beside its own
-(tags given at birth, roles handed on) are not asked for, and Budgets' actions bear the names of
-its operations. Services that speak JSON (SSM, service quotas) are answered in XML.
+(UnauthorizedOperation), and policies that name things of EC2, of the Scheduler, of Budgets, of
+EFS or of SSM, or a role that is not there yet, never match. The rights that a call takes beside its
+own (tags given at birth, roles handed on) are not asked for, and Budgets' actions bear the names of
+its operations. Services that speak JSON (EFS, SSM, service quotas) are answered in XML.
 
 The keys known here: aws:SecureTransport (always true: the sandbox speaks HTTP on loopback where
 AWS has TLS), aws:SourceIp, aws:PrincipalArn, aws:PrincipalAccount, aws:username,
 aws:RequestedRegion, s3:prefix, s3:delimiter, s3:max-keys, iam:PassedToService, and for EC2 calls
-aws:RequestTag/*, and of each thing that they name aws:ResourceTag/* and ec2:ResourceTag/*.
+aws:RequestTag/*, and of each thing that they name aws:ResourceTag/* and ec2:ResourceTag/*; for EFS
+the first two.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 from moto.budgets.responses import BudgetsResponse
 from moto.core.exceptions import JsonRESTError, _RESTError
 from moto.ec2.responses import EC2Response
+from moto.efs.responses import EFSResponse
 from moto.iam import access_control
 from moto.iam.access_control import PermissionResult
 from moto.iam.responses import IamResponse
@@ -61,6 +63,7 @@ def apply(_settings: Settings) -> None:
         (EC2Response, _ec2_resource),
         (EventBridgeSchedulerResponse, _schedule),
         (BudgetsResponse, _budget),
+        (EFSResponse, _file_system),
         (SimpleSystemManagerResponse, _parameter),
     ):
         setattr(responses, "_determine_resource", resource)  # noqa: B010 - moto asks for it where it is
@@ -98,6 +101,8 @@ def _beside(response: Any, operation: str) -> Iterator[tuple[str, str, dict[str,
         handed_on = asked.schedules_role(response.body)
         if handed_on:
             yield handed_on
+    elif operation == "elasticfilesystem:CreateFileSystem":
+        yield "elasticfilesystem:TagResource", _file_system(response), _efs_tags(response)
 
 
 @contextmanager
@@ -120,6 +125,8 @@ def _request_context(
         keys |= {f"s3:{n}": [args[n]] for n in ("prefix", "delimiter", "max-keys") if n in args}
     elif request._service == "ec2":
         keys |= _tags(response)
+    elif request._service == asked.EFS:
+        keys |= _efs_tags(response)
     token = _context.set({**keys, **(more or {})})
     try:
         yield
@@ -196,6 +203,24 @@ def _budget(response: Any) -> str:
     return asked.budget_resource(response.body, response.current_account)
 
 
+def _file_system(response: Any) -> str:
+    one = asked.file_system(response.uri, response.body, _systems_of_targets(response))
+    return asked.file_system_resource(one, response.region, response.current_account)
+
+
+def _systems_of_targets(response: Any) -> dict[str, str]:
+    targets = response.efs_backend.mount_targets_by_id
+    return {one: target.file_system_id for one, target in targets.items()}
+
+
+def _efs_tags(response: Any) -> dict[str, list[str]]:
+    """Return the tags of the file system that a call is for, and those that it gives."""
+    one = asked.file_system(response.uri, response.body, _systems_of_targets(response))
+    tags = response.efs_backend.list_tags_for_resource(one) if one else []
+    own = {f"aws:resourcetag/{tag['Key']}".lower(): [tag["Value"]] for tag in tags}
+    return {**own, **asked.given_efs_tags(response.body)}
+
+
 def _parameter(response: Any) -> str:
     return asked.parameter_resource(response.body, response.region, response.current_account)
 
@@ -203,7 +228,7 @@ def _parameter(response: Any) -> str:
 def _deny(original: Callable[..., Any], request: Any) -> None:
     if request._service == "ec2":
         raise UnauthorizedOperationError(request._access_key.arn, request._action)
-    if "X-Amz-Target" in request._headers:
+    if "X-Amz-Target" in request._headers or request._service == asked.EFS:
         raise JsonRESTError(
             "AccessDeniedException",
             f"User: {request._access_key.arn} is not authorized to perform: {request._action}",

@@ -54,12 +54,15 @@ def test_what_is_begun_early_is_joined_before_a_reboot() -> None:
     plays = yaml.safe_load((ROOT / "playbooks/configure_host.yml").read_text())
     [first] = [play for play in plays if "post_tasks" in play]
     role = "ansible.builtin.import_role"
-    steps = [(task[role]["name"], task[role].get("tasks_from", "main")) for task in first["tasks"]]
+    roles = [task.get(role) or task["ansible.builtin.include_role"] for task in first["tasks"]]
+    steps = [(one["name"], one.get("tasks_from", "main")) for one in roles]
     assert steps == [
         ("base", "preflight"),
         ("jupyter", "preflight"),
         ("pytorch", "begin"),
         ("base", "build"),
+        ("shared", "main"),  # with lab_shared: efs
+        ("base", "on_shared"),
         ("nvidia", "main"),
     ]
     [ending] = first["post_tasks"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import LabError
-from . import apply_guard, keys, launch_workers, power, safe, seen
+from . import apply_efs, apply_guard, keys, launch_workers, power, safe, seen
 from .clock import MINUTE
 from .launch import launch, start, wait_for_state
 from .lock import write_private
@@ -368,4 +368,5 @@ STEPS: Mapping[str, Callable[[Work, Step], None]] = {
     "start_workers": launch_workers.start,
     "launch_workers": launch_workers.launch,
     **apply_guard.STEPS,
+    **apply_efs.STEPS,
 }

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import bake, seen, spot
+from . import bake, efs, seen, spot
 from .names import PROJECT, read_tags
 from .prices import HOURS_A_MONTH
 from .session import DENIED, Aws, AwsError, side_by_side, unless
@@ -69,6 +69,7 @@ def look(aws: Aws, prices: Mapping[str, Any]) -> Found:
         "security groups": lambda: _groups(aws),
         "placement groups": lambda: _placement_groups(aws),
         "key pairs": lambda: _key_pairs(aws),
+        "file systems": lambda: _file_systems(aws, prices),
         "buckets": lambda: _buckets(aws, account),
         "roles": lambda: _roles(aws),
         "schedules": lambda: _schedules(aws),
@@ -192,6 +193,18 @@ def _key_pairs(aws: Aws) -> Iterable[Item]:
         lab = owner(read_tags(raw.get("Tags")), raw["KeyName"])
         if lab:
             yield Item(lab, "key pair", raw["KeyName"], raw.get("KeyType", ""))
+
+
+def _file_systems(aws: Aws, prices: Mapping[str, Any]) -> Iterable[Item]:
+    for raw in aws.pages(efs.EFS, "DescribeFileSystems", "FileSystems"):
+        one = efs.read(raw)
+        # Who has mount targets may have hosts that use it.
+        idle = not raw.get("NumberOfMountTargets")
+        lab = owner(one.tags, raw.get("Name") or "", idle=idle)
+        if lab:
+            what = f"EFS, {efs.gib(one):.1f} GB{', no mount target' if idle else ''}"
+            cost = efs.gib(one) * float(prices["efs_gb_month"])
+            yield Item(lab, "file system", one.id, what, cost)
 
 
 def _buckets(aws: Aws, account: str) -> Iterable[Item]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LabError
-from . import guard, placement, seen, spot
+from . import efs, guard, placement, seen, spot
 from .clock import MINUTE, Clock
 from .names import Names, read_tags
 from .seen import NO_ENTITY
@@ -17,6 +17,7 @@ from .session import Aws, AwsError, side_by_side, unless
 from .steps import Step
 from .things import (
     Bucket,
+    FileSystem,
     Group,
     Guard,
     Instance,
@@ -39,11 +40,14 @@ GONE = {
     "InvalidAllocationID.NotFound",
     "NoSuchBucket",
     *NO_ENTITY,
+    *efs.NOT_THERE,
 }
 # AWS's words for what something else still holds on to.
 HELD = {
     "DeleteConflict",
     "DependencyViolation",
+    "FileSystemInUse",
+    "IncorrectFileSystemLifeCycleState",
     "IncorrectState",
     "InvalidPlacementGroup.InUse",
     "VolumeInUse",
@@ -77,6 +81,7 @@ class Things:
     snapshots: tuple[str, ...]
     guard: Guard = field(default_factory=Guard)
     requests: tuple[str, ...] = ()
+    file_system: FileSystem | None = None
     placement: PlacementGroup | None = None
 
 
@@ -90,6 +95,7 @@ def look(aws: Aws, names: Names, bucket: str) -> Things:
             "addresses": lambda: _ids(aws, names, "DescribeAddresses", "Addresses", "AllocationId"),
             "imaged": lambda: _imaged(aws, names),
             "guard": lambda: _guard(aws, names),
+            "file_system": lambda: efs.look(aws, names, needed=False),
             "placement": lambda: placement.look(aws, names),
             "requests": lambda: spot.requests(aws, names),
             "snapshots": lambda: _ids(aws, names, "DescribeSnapshots", "Snapshots", "SnapshotId"),
@@ -106,6 +112,7 @@ def look(aws: Aws, names: Names, bucket: str) -> Things:
     def own(thing: Any) -> Any:
         return thing if thing and names.owns(thing.tags) else None
 
+    found["file_system"] = own(found["file_system"])
     return Things(
         **found,
         groups=tuple(group for group in there.groups if names.owns(group.tags)),
@@ -194,6 +201,7 @@ def make_plan(wish: Wish, names: Names, there: Things) -> list[Step]:
             what = "data volume" if data else "volume"
             text = f"Delete the {what} {volume.id} ({volume.size} GB)"
             steps.append(Step("delete_volume", text, {"id": volume.id}))
+    steps += _file_system_steps(wish, there.file_system)
     steps += [Step("release", f"Release the address {i}", {"id": i}) for i in there.addresses]
     steps += [
         Step("delete_group", f"Delete security group {names.common} ({g.id})", {"id": g.id})
@@ -214,6 +222,25 @@ def make_plan(wish: Wish, names: Names, there: Things) -> list[Step]:
         text = f"Delete bucket {there.bucket.name} with all that is in it"
         steps.append(Step("delete_bucket", text, {"name": there.bucket.name}))
     return [replace(step, before=step.text.partition(" ")[2]) for step in steps]
+
+
+def _file_system_steps(wish: Wish, system: FileSystem | None) -> list[Step]:
+    """Let go of the mount targets, which bear the security group, and of the data where wanted."""
+    if system is None:
+        return []
+    steps = [
+        Step(
+            "delete_mount_target",
+            f"Delete the mount target {one.id} ({one.address})",
+            {"id": one.id, "system": system.id},
+        )
+        for one in system.targets
+    ]
+    if wish.delete_data:
+        size = efs.gib(system)
+        text = f"Delete the file system {system.id} ({size:.1f} GB) with all that is in it"
+        steps.append(Step("delete_file_system", text, {"id": system.id}))
+    return steps
 
 
 def _said(one: Instance) -> str:
@@ -242,6 +269,11 @@ def kept(wish: Wish, names: Names, there: Things, spec: Spec) -> list[str]:
         for v in there.volumes
         if v.tags.get("Role") == "data" and not wish.delete_data
     ]
+    if there.file_system and not wish.delete_data:
+        lines.append(
+            f"file system {there.file_system.id} ({efs.gib(there.file_system):.1f} GB): the next"
+            f" site.yml takes it up again; delete it with `{again} -e delete_data=true`"
+        )
     if there.bucket and not wish.delete_bucket:
         name = there.bucket.name
         lines.append(
@@ -278,7 +310,13 @@ def carry_out(aws: Aws, steps: list[Step], clock: Clock) -> None:
     doomed: list[Instance] = [step.args["instance"] for step in steps if step.do == "terminate"]
     terminate(aws, doomed, clock)
     for step in steps:
-        if step.do not in ("cancel", "terminate"):
+        if step.do == "delete_mount_target":
+            efs.delete_target(aws, step.args["id"])
+    for step in steps:
+        if step.do == "delete_mount_target":
+            efs.gone(aws, step.args["system"], [step.args["id"]], clock)
+    for step in steps:
+        if step.do not in ("cancel", "terminate", "delete_mount_target"):
             let_go(partial(DELETE[step.do], aws, step.args), clock)
 
 
@@ -396,6 +434,7 @@ def _delete_budget(aws: Aws, args: Mapping[str, Any]) -> None:
 
 DELETE: Mapping[str, Callable[[Aws, Mapping[str, Any]], None]] = {
     "delete_volume": _delete_volume,
+    "delete_file_system": efs.delete_file_system,
     "release": _release,
     "delete_group": _delete_group,
     "delete_placement": _delete_placement,

@@ -7,9 +7,11 @@ from typing import Any
 
 from . import (
     cluster,
+    efs,
     guard,
     keys,
     placement,
+    plan_efs,
     plan_guard,
     plan_mend,
     plan_workers,
@@ -69,10 +71,13 @@ def make_plan(target: Target, there: Seen, key: keys.LocalKey) -> list[Step]:
         *_role(target, there),
         *plan_guard.stopper(target, there),
         *plan_guard.budget(target, there),
+        *plan_efs.file_system(target, there),
         *_host(target, there),
         *plan_guard.schedules(target, there),
         *_data(target, there),
-        *plan_workers.steps(target, there, host_tags(target, there.host(target.names))),
+        *plan_efs.mount_target(target, there),
+        *plan_workers.steps(target, there, host_tags(target, there)),
+        *plan_efs.tell(target, there),
     ]
 
 
@@ -104,10 +109,10 @@ def wanted_rules(target: Target) -> frozenset[Rule]:
 
 
 def cluster_rules(target: Target, there: Seen) -> frozenset[Rule]:
-    """Return the rules by which head and workers reach one another; none where there are none."""
+    """Return the rules by which hosts reach one another and /data; none where none needs any."""
     if not target.spec.workers and not there.workers(target.names):
-        return frozenset()
-    return cluster.RULES
+        return plan_efs.rules(target)
+    return cluster.RULES | plan_efs.rules(target)
 
 
 def _group(target: Target, there: Seen) -> Iterator[Step]:
@@ -197,8 +202,9 @@ def _role(target: Target, there: Seen) -> Iterator[Step]:
         )
 
 
-def host_tags(target: Target, host: Instance | None) -> dict[str, str]:
+def host_tags(target: Target, there: Seen) -> dict[str, str]:
     """Return the host's tags; what it was made from and its user do not change with lab.yml."""
+    host = there.host(target.names)
     made = host.tags if host else {}
     new_by_agent = host is None and session_manager.wanted(target.spec)
     return target.names.tags(
@@ -206,6 +212,7 @@ def host_tags(target: Target, host: Instance | None) -> dict[str, str]:
         Bucket=target.bucket,
         LoginUser=made.get("LoginUser") or target.login_user,
         Image=made.get("Image") or target.spec.image,
+        **plan_efs.address(target, there),
     )
 
 
@@ -226,7 +233,7 @@ def _host(target: Target, there: Seen) -> Iterator[Step]:
         yield Step(
             "launch",
             f"Launch {spec.instance_type} from {source} with {spec.root_gb} GB in {zones}",
-            {"tags": host_tags(target, None)},
+            {"tags": host_tags(target, there)},
             after=f"instance {name}: {spec.instance_type}, {source}, {spec.root_gb} GB",
         )
     else:
@@ -261,7 +268,7 @@ def _host(target: Target, there: Seen) -> Iterator[Step]:
 
 def _mend_host(target: Target, there: Seen, host: Instance) -> Iterator[Step]:
     name = target.names.common
-    yield from plan_mend.tags(host, host_tags(target, host))
+    yield from plan_mend.tags(host, host_tags(target, there))
     stopped = host.state in ("stopping", "stopped")
     wanted = (host.type,) if host.spot else target.spec.types  # a Spot host stays of its type
     if not stopped and host.type not in wanted:
@@ -281,6 +288,8 @@ def _mend_host(target: Target, there: Seen, host: Instance) -> Iterator[Step]:
 
 
 def _data(target: Target, there: Seen) -> Iterator[Step]:
+    if efs.wanted(target.spec):
+        return
     data, host, name = there.data(), there.host(target.names), target.names.common
     if data is None:
         source = there.data_snapshot()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from . import placement, plan_guard, plan_mend, session_manager
+from . import efs, placement, plan_guard, plan_mend, session_manager
 from .plan_guard import named
 from .preflight import Target
 from .steps import Step
@@ -30,7 +30,8 @@ def steps(target: Target, there: Seen, tags: Mapping[str, str]) -> Iterator[Step
 def _mend(target: Target, there: Seen, worker: Instance, tags: Mapping[str, str]) -> Iterator[Step]:
     made = {key: worker.tags.get(key) or tags[key] for key in ("LoginUser", "Image")}
     name = target.names.worker(worker.worker)
-    own = target.names.worker_tags(worker.worker, Bucket=target.bucket, **made)
+    told = {key: tags[key] for key in (efs.ADDRESS,) if key in tags}
+    own = target.names.worker_tags(worker.worker, Bucket=target.bucket, **made, **told)
     yield from plan_mend.tags(worker, own)
     yield from plan_mend.settings(target, there, worker, name)
 
@@ -53,7 +54,8 @@ def _launch(target: Target, missing: list[int], tags: Mapping[str, str]) -> Iter
     what = f"{spec.worker_types[0]} from {tags['Image']} with {spec.root_gb} GB"
     near = f" and placement group {target.placement}" if target.placement else ""
     agent = session_manager.TAG if session_manager.wanted(spec) else {}
-    more = {**agent, **{key: tags[key] for key in ("Bucket", "LoginUser", "Image")}}
+    passed = ("Bucket", "LoginUser", "Image", efs.ADDRESS)
+    more = {**agent, **{key: tags[key] for key in passed if key in tags}}
     yield Step(
         "launch_workers",
         f"Launch {named(missing)} in the zone of the host{near}: {what}",

@@ -15,8 +15,18 @@ from typing import Any
 
 from .names import PROJECT
 
+# Of a file system of EFS for /data (lab_shared: efs). IAM knows the service by another name than
+# its clients do. Any lab is asked whether it has one; the rest is a policy of its own.
+EFS_FIRST_LOOK = "efs:DescribeFileSystems"
+EFS_LOOKS = ("efs:DescribeMountTargetSecurityGroups", "efs:DescribeMountTargets")
+EFS_MAKES = ("efs:CreateFileSystem",)
+EFS_CHANGES = ("efs:CreateMountTarget", "efs:DeleteFileSystem", "efs:DeleteMountTarget")
 # The operation -> the actions that IAM asks for, where they are not one of the same name.
 OTHERWISE: dict[str, tuple[str, ...]] = {
+    **{
+        call: (call.replace("efs:", "elasticfilesystem:"),)
+        for call in (EFS_FIRST_LOOK, *EFS_LOOKS, *EFS_MAKES, *EFS_CHANGES)
+    },
     "budgets:CreateBudget": ("budgets:ModifyBudget",),
     "budgets:DeleteBudget": ("budgets:ModifyBudget",),
     "budgets:DescribeBudget": ("budgets:ViewBudget",),
@@ -47,6 +57,10 @@ BESIDE: dict[str, tuple[str, ...]] = {
     "ec2:RunInstances": ("ec2:CreateTags", "iam:PassRole", "iam:CreateServiceLinkedRole"),
     "ec2:AssociateIamInstanceProfile": ("iam:PassRole",),
     "ec2:ReplaceIamInstanceProfileAssociation": ("iam:PassRole",),
+    "efs:CreateFileSystem": ("elasticfilesystem:TagResource",),
+    # EFS makes the interface of a mount target in the name of who asks for it.
+    "efs:CreateMountTarget": ("ec2:CreateNetworkInterface", "ec2:DescribeNetworkInterfaces"),
+    "efs:DeleteMountTarget": ("ec2:DeleteNetworkInterface",),
     "iam:CreateInstanceProfile": ("iam:TagInstanceProfile",),
     "iam:AddRoleToInstanceProfile": ("iam:PassRole",),
     "iam:CreateRole": ("iam:TagRole",),
@@ -74,7 +88,7 @@ LOOKS = (
     "ec2:DescribeSpotInstanceRequests", "ec2:DescribeSubnets", "ec2:DescribeVolumes",
     "ec2:DescribeVolumesModifications", "iam:ListInstanceProfiles", "iam:ListRoles",
     "s3:ListBuckets", "scheduler:ListSchedules",
-    "service-quotas:GetServiceQuota", "sts:GetCallerIdentity",
+    "service-quotas:GetServiceQuota", "sts:GetCallerIdentity", EFS_FIRST_LOOK,
 )  # fmt: skip
 # Without these the playbooks say what they cannot tell, and go on.
 PRICES = ("ce:GetCostAndUsage", "pricing:GetProducts")
@@ -131,6 +145,11 @@ USED = {
     "ec2:CreateVolume": ("snapshot/*",),
     "ec2:RunInstances": ("image/*", "network-interface/*", "snapshot/*", "subnet/*"),
 }
+# By EFS, for a mount target; DeleteNetworkInterface refuses one that is in use.
+USED_BY_EFS = {
+    "ec2:CreateNetworkInterface": ("network-interface/*", "security-group/*", "subnet/*"),
+    "ec2:DeleteNetworkInterface": ("network-interface/*",),
+}
 # The same, of things that do.
 USED_OWN = {
     "ec2:CreateImage": ("instance/*",),
@@ -169,7 +188,7 @@ def operations() -> frozenset[str]:
     """Return every operation that the policy is for."""
     return frozenset((
         *LOOKS, *PRICES, *IMAGE_NAMES, *BORN, *CHANGES, *ROLES, *BUCKET, *OBJECTS, *SCHEDULES,
-        *BUDGETS,
+        *BUDGETS, *EFS_LOOKS, *EFS_MAKES, *EFS_CHANGES,
     ))  # fmt: skip
 
 
@@ -225,4 +244,17 @@ def document(place: Place) -> dict[str, Any]:
             _allow("ConnectBySsh", ["ssm:StartSession"], [_SSH_DOCUMENT.format(place.partition)]),
             _allow("Disconnect", ["ssm:TerminateSession"], place.named("ssm", "session/*", "*")),
         ]
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def document_of_efs(place: Place) -> dict[str, Any]:
+    """Return the policy that lab_shared: efs needs beside the other, which has no room for it."""
+    systems = place.named("elasticfilesystem", "file-system/*", "*")
+    new = [*_actions(EFS_MAKES), "elasticfilesystem:TagResource"]
+    statements = [
+        _allow("Look", [*_actions(EFS_LOOKS), "ec2:DescribeNetworkInterfaces"], ["*"]),
+        _allow("New", new, systems, Condition=TAGGING),
+        _allow("ChangeOwn", _actions(EFS_CHANGES), systems, Condition=TAGGED),
+        *_making("Of", USED_BY_EFS, place),
+    ]
     return {"Version": "2012-10-17", "Statement": statements}

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import LabError
 from . import (
     caller,
+    efs,
     environment,
     guard,
     guards,
@@ -112,12 +113,13 @@ def check(
             "image": lambda: image.look(aws, spec, inputs.images),
             "bill": lambda: spent.bill(aws, spec.name, _now()) if spec.cost_explorer else "",
             "guard": lambda: guard.look(aws, names, account, workers=spec.workers > 0),
+            "file_system": lambda: efs.look(aws, names, needed=efs.wanted(spec)),
             "quota": lambda: quota.look(aws, kinds, spec.spot),
             "prices": lambda: current(aws, inputs.prices, spec.region, kinds),
             **workers.looks(aws, spec),
         }
     )
-    there: Seen = replace(found["seen"], guard=found["guard"])
+    there: Seen = replace(found["seen"], guard=found["guard"], file_system=found["file_system"])
     if inputs.replacing:
         rest = tuple(i for i in there.instances if i not in there.hosts(names))
         there = replace(there, instances=rest, protected=False, on_shutdown="")
@@ -134,6 +136,7 @@ def check(
     refusals.bucket(there, spec, findings)
     refusals.key(there, key, names, findings)
     guards.refuse(guard.Wanted(spec, names, account), there, findings)
+    efs.refuse(there, spec, names, findings)
     places.volume(there, host, spec, findings)
     subnets = places.subnets(there, host, spec, found["offered"], findings)
     if host is None:
@@ -157,7 +160,8 @@ def check(
         )
     warnings = findings.warnings
     held = Held(  # by the host; each worker has its root volume
-        disk_gb=spec.root_gb + (data.size if (data := there.data()) else spec.data_gb),
+        disk_gb=spec.root_gb + _data_gb(spec, there),
+        shared_gb=efs.gib(there.file_system),
         snapshot_gb=sum(snapshot.size for snapshot in there.snapshots),
         addresses=len(there.addresses),
     )
@@ -237,6 +241,14 @@ def _room(aws: Aws, look: _Look, there: Seen, findings: Findings) -> None:
     findings.stop()
 
 
+def _data_gb(spec: Spec, there: Seen) -> int:
+    """Return the size of the data volume, there or to be made; 0 where /data is on EFS."""
+    data = there.data()
+    if data:
+        return data.size
+    return 0 if efs.wanted(spec) else spec.data_gb
+
+
 def _region(inputs: Inputs) -> None:
     if inputs.inventory_region != inputs.spec.region:
         raise LabError(
@@ -250,7 +262,8 @@ def look_again(aws: Aws, target: Target) -> Seen:
     """Look at the lab after a change of it. Raises AwsError."""
     there = seen.look(aws, target.names, target.bucket, users_own=target.users_bucket)
     watched = guard.look(aws, target.names, target.account, workers=target.spec.workers > 0)
-    return replace(there, guard=watched)
+    system = efs.look(aws, target.names, needed=efs.wanted(target.spec))
+    return replace(there, guard=watched, file_system=system)
 
 
 def runs(target: Target, there: Seen) -> tuple[spent.Run, ...]:
@@ -306,6 +319,7 @@ def summary(target: Target, there: Seen) -> dict[str, Any]:
     so_far = spent.this_month(
         runs(target, there), there.volumes, float(target.table["gp3_gb_month"]), _now()
     )
+    so_far = so_far.plus(efs.spent(there.file_system, float(target.table["efs_gb_month"]), _now()))
     return {
         "name": target.spec.name,
         "region": target.spec.region,
@@ -321,6 +335,7 @@ def summary(target: Target, there: Seen) -> dict[str, Any]:
         "private_ip": host.private_ip if host else "",
         "login_user": (host.tags.get("LoginUser") if host else "") or target.login_user,
         "data_volume": data.id if data else "",
+        "file_system": there.file_system.id if there.file_system else "",
         "price_hour": cost.hour,
         "price_stopped_month": round(cost.stopped_month, 2),
         "price_text": f"{most}{cost.running}{others} while running, {cost.stopped} while stopped"

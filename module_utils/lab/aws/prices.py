@@ -32,6 +32,7 @@ class Price:
     snapshots_month: float = 0.0
     addresses_month: float = 0.0
     host_hour: float | None = None
+    shared_month: float = 0.0
 
     @property
     def running(self) -> str:
@@ -45,6 +46,7 @@ class Price:
             "disks": self.disks_month,
             "snapshots (at most)": self.snapshots_month,
             "addresses": self.addresses_month,
+            "file system": self.shared_month,
         }
         said = ", ".join(f"{name} ${cost:.2f}" for name, cost in parts.items() if cost)
         return f"${self.stopped_month:.2f} a month" + (f" ({said})" if said else "")
@@ -52,11 +54,15 @@ class Price:
 
 @dataclass(frozen=True)
 class Held:
-    """What is paid for whether the host runs or not: sizes in GiB, addresses kept by name."""
+    """What is paid for whether the host runs or not: sizes in GiB, addresses kept by name.
+
+    `shared_gb` is what a file system of EFS holds.
+    """
 
     disk_gb: int
     snapshot_gb: int = 0
     addresses: int = 0
+    shared_gb: float = 0.0
 
 
 def price(table: Mapping[str, Any], region: str, instance_type: str, held: Held | int) -> Price:
@@ -65,19 +71,23 @@ def price(table: Mapping[str, Any], region: str, instance_type: str, held: Held 
         held = Held(held)
     disks = held.disk_gb * float(table["gp3_gb_month"])
     snapshots = held.snapshot_gb * float(table["snapshot_gb_month"])
+    shared = held.shared_gb * float(table["efs_gb_month"])
     address = float(table["public_ipv4_hour"])
     # A running host's address costs the same, whichever kind it is.
     addresses = held.addresses * address * HOURS_A_MONTH
     instance = table["instance_hour"].get(instance_type)
     host_hour = None if instance is None else float(instance) + address
     return Price(
-        hour=None if host_hour is None else host_hour + (disks + snapshots) / HOURS_A_MONTH,
-        stopped_month=disks + snapshots + addresses,
+        hour=None
+        if host_hour is None
+        else host_hour + (disks + snapshots + shared) / HOURS_A_MONTH,
+        stopped_month=disks + snapshots + addresses + shared,
         note=_note(table, region),
         disks_month=disks,
         snapshots_month=snapshots,
         addresses_month=addresses,
         host_hour=host_hour,
+        shared_month=shared,
     )
 
 

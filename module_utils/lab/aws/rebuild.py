@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import LabError
-from . import destroy, power, seen, spot
+from . import destroy, efs, power, seen, spot
 from .clock import MINUTE, Clock
 from .names import Names, write_tags
 from .session import Aws, side_by_side, unless
 from .steps import Step
-from .things import Instance, Volume
+from .things import FileSystem, Instance, Volume
 
 # What DetachVolume answers where the volume has left already.
 FREE = {"IncorrectState"}
@@ -34,6 +34,7 @@ class Pair:
     old: Instance | None
     data: Volume | None
     workers: tuple[int, ...] = ()
+    file_system: FileSystem | None = None  # has /data in place of the volume
 
 
 def look(aws: Aws, names: Names) -> Pair:
@@ -42,13 +43,16 @@ def look(aws: Aws, names: Names) -> Pair:
         {
             "instances": lambda: seen.instances(aws, names.filters()),
             "volumes": lambda: seen.volumes(aws, names.filters()),
+            "file_system": lambda: efs.look(aws, names, needed=False),
         }
     )
+    system: FileSystem | None = found["file_system"]
     data = [v for v in found["volumes"] if v.tags.get("Role") == "data"]
     return Pair(
         host=_only(found["instances"], names.common),
         old=_only(found["instances"], names.old),
         data=data[0] if data else None,
+        file_system=system if system and names.owns(system.tags) else None,
         workers=tuple(sorted(one.worker for one in found["instances"] if one.worker)),
     )
 
@@ -88,7 +92,7 @@ def begin(names: Names, there: Pair) -> list[Step]:
             f"There is no host of the lab {names.lab} in {names.region} to rebuild: build one with"
             f" `ansible-playbook site.yml -e lab_name={names.lab}`"
         )
-    if data is None:
+    if data is None and there.file_system is None:
         raise LabError(
             f"The lab {names.lab} has no data volume, so a rebuild would keep nothing: run"
             f" `ansible-playbook site.yml -e lab_name={names.lab}` first, which makes one"
@@ -106,7 +110,8 @@ def finish(names: Names, there: Pair) -> list[Step]:
     host, old, data = there.host, there.old, there.data
     if old is None:
         return []
-    if host is None or host.state != "running" or data is None or data.attached_to != host.id:
+    kept = there.file_system or (host and data and data.attached_to == host.id)
+    if host is None or host.state != "running" or not kept:
         raise LabError(
             f"The old host {old.id} is kept, for the new one does not run with the data volume:"
             f" run `ansible-playbook playbooks/rebuild.yml -e lab_name={names.lab}` again"
@@ -126,15 +131,16 @@ def back(names: Names, there: Pair) -> list[Step]:
     if host is None:
         return steps
     away = f"Terminate the new host {host.id} with its system disk"
-    return [*(_let_go(host, data) if data else ()), _gone(host, away), *steps]
+    kept = data or there.file_system
+    return [*(_let_go(host, data) if kept else ()), _gone(host, away), *steps]
 
 
-def _let_go(host: Instance, data: Volume) -> list[Step]:
+def _let_go(host: Instance, data: Volume | None) -> list[Step]:
     steps = []
     if host.state != "stopped":
         text = f"Stop {host.id}, which is {host.state}"
         steps.append(Step("stop", text, {"instance": host}, before=f"{host.id}: {host.state}"))
-    if data.attached_to == host.id:
+    if data and data.attached_to == host.id:
         text = f"Detach the data volume {data.id} from {host.id}"
         steps.append(
             Step("detach", text, {"id": data.id, "at": host.id}, before=f"{data.id}: at {host.id}")

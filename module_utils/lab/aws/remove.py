@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..errors import LabError
-from . import destroy, guard, placement, seen
+from . import destroy, efs, guard, placement, plan_efs, seen
 from .apply import permission
 from .clock import Clock
 from .names import Names
@@ -91,6 +91,7 @@ def make_plan(spec: Spec, names: Names, there: There, numbers: frozenset[int]) -
         if one.worker in numbers
     ]
     # Without workers the host is as open as that of a lab that never had any.
+    kept = {plan_efs.RULE} if efs.wanted(spec) else set()
     if not spec.workers and all(one.worker in numbers for one in there.workers):
         # Before the rules, by which a run after one that was killed knows of it.
         if there.placement:
@@ -106,7 +107,7 @@ def make_plan(spec: Spec, names: Names, there: There, numbers: frozenset[int]) -
             )
             for group in there.groups
             for rule in sorted(group.rules, key=str)
-            if rule.source == ITSELF
+            if rule.source == ITSELF and rule not in kept
         ]
     return steps
 

@@ -2,7 +2,7 @@
 
 A snapshot costs less than the volume (what was written, at 0.05 against 0.08 dollars per GB and
 month), and site.yml makes the data volume out of it again. The volume is deleted only after AWS has
-said that the snapshot is complete.
+said that the snapshot is complete. A /data on EFS is left as it is: it costs what is stored alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from ..errors import LabError
-from . import destroy, seen
+from . import destroy, efs, seen
 from .clock import MINUTE, Clock
 from .destroy import Things, Wish
 from .names import Names, write_tags
@@ -142,8 +142,8 @@ def _complete(aws: Aws, names: Names, things: Things, volume: Volume, clock: Clo
     clock.until(done, SNAPSHOT_MINUTES * MINUTE, f"The snapshot of {volume.id} complete")
 
 
-def said(names: Names, there: Retiring, gb_month: float) -> list[str]:
-    """Say what stays, and what it costs."""
+def said(names: Names, there: Retiring, gb_month: float, efs_month: float) -> list[str]:
+    """Say what stays, and what it costs a GB and month: a snapshot, a file system."""
     lines = [
         f"snapshot {s.id}: the data ({s.size} GB, at most ${s.size * gb_month:.2f} a month);"
         " the next site.yml makes the data volume out of it"
@@ -154,6 +154,11 @@ def said(names: Names, there: Retiring, gb_month: float) -> list[str]:
         f" `aws ec2 delete-snapshot --region {names.region} --snapshot-id {s.id}`"
         for s in there.snapshots[1:]
     ]
+    if there.things.file_system:
+        lines.append(
+            f"{efs.said(there.things.file_system, efs_month)}: /data as it is; the next site.yml"
+            " takes it up again"
+        )
     if there.things.bucket:
         lines.append(f"bucket {there.things.bucket.name}: as it is, billed by what is in it")
     return lines

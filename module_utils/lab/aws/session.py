@@ -14,7 +14,13 @@ from .environment import is_loopback
 SERVICES = ("sts", "ec2", "iam", "s3", "ssm", "service-quotas")
 # Made when they are first called, with the one region in which AWS has them ("": the lab's).
 # The price list and the bill are told where they can be had, so nobody waits long for them.
-LATER = {"scheduler": "", "budgets": "us-east-1", "ce": "us-east-1", "pricing": "us-east-1"}
+LATER = {
+    "efs": "",
+    "scheduler": "",
+    "budgets": "us-east-1",
+    "ce": "us-east-1",
+    "pricing": "us-east-1",
+}
 IMPATIENT = ("ce", "pricing")
 
 CREDENTIALS = {
@@ -69,10 +75,11 @@ def explain(code: str, message: str, service: str, operation: str) -> str:
             " this machine's clock is right, and run the same command again"
         )
     if code in DENIED:
+        prints = "make policy ARGS=--efs" if service == "efs" else "make policy"
         return (
             f"These credentials may not call {what} ({code}): allow"
             f" {' and '.join(policy.own_actions(what)) or 'it'} to the user or role that `aws sts"
-            " get-caller-identity` names (`make policy` prints all that a lab needs), and run"
+            f" get-caller-identity` names (`{prints}` prints all that a lab needs), and run"
             f" again. AWS says: {message}"
         )
     if code in THROTTLED:

@@ -53,6 +53,10 @@ class Spent:
     whole: bool
     source: str = "starts and stops"
 
+    def plus(self, dollars: float) -> Spent:
+        """Add what is paid for beside hosts and disks."""
+        return replace(self, dollars=self.dollars + dollars)
+
     @property
     def text(self) -> str:
         """The sum, as text."""

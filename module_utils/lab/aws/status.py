@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from . import bake, seen, spot
+from . import bake, efs, seen, spot
 from .bake import Bake
 from .names import PROJECT
 from .prices import Held, price
 from .retire import advice
 from .session import Aws, side_by_side
 from .spent import Run, Spent, this_month, update, update_workers
-from .things import Instance, Snapshot, Volume
+from .things import FileSystem, Instance, Snapshot, Volume
 
 HEAD = (
     "LAB", "HOST", "STATE", "TYPE", "ADDRESS", "UP", "RUNNING", "THIS MONTH", "STOPPED", "DISKS",
@@ -70,6 +70,7 @@ class Found:
     snapshots: tuple[Snapshot, ...] = ()
     addresses: tuple[str, ...] = ()
     bakes: Mapping[str, tuple[Bake, ...]] = field(default_factory=dict)
+    file_systems: tuple[FileSystem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Rates:
 
 
 def look(aws: Aws) -> Found:
-    """Find every host, volume and snapshot of every lab in the region. Raises AwsError."""
+    """Find every host, volume, snapshot and file system of every lab here. Raises AwsError."""
     ours = [{"Name": "tag:Project", "Values": [PROJECT]}]
     return Found(
         **side_by_side(
@@ -93,6 +94,7 @@ def look(aws: Aws) -> Found:
                 "volumes": lambda: seen.volumes(aws, ours),
                 "snapshots": lambda: seen.snapshots(aws, ours),
                 "bakes": lambda: bake.by_lab(aws, ours),
+                "file_systems": lambda: efs.every(aws),
             }
         )
     )
@@ -102,7 +104,11 @@ def lines(found: Found, rates: Rates) -> list[Line]:
     """Make the table: each lab's hosts, or what is left of a lab without one."""
     table = [_host(host, found, rates) for host in found.instances]
     with_host = {line.lab for line in table}
-    rest = [v.tags for v in found.volumes] + [s.tags for s in found.snapshots]
+    rest = [
+        *(volume.tags for volume in found.volumes),
+        *(snapshot.tags for snapshot in found.snapshots),
+        *(system.tags for system in found.file_systems),
+    ]
     left = sorted({lab_of(tags) for tags in rest} - with_host)
     return sorted([*table, *(_left(lab, found, rates) for lab in left)], key=_place)
 
@@ -126,7 +132,12 @@ def _host(instance: Instance, found: Found, rates: Rates) -> Line:
         for v in found.volumes
         if v.attached_to == instance.id or (first and lab_of(v.tags) == lab and not v.attached_to)
     ]
-    held = Held(sum(v.size for v in disks), _snapshots(lab, found) if first else 0)
+    systems = _file_systems(lab, found) if first else []
+    held = Held(
+        sum(v.size for v in disks),
+        _snapshots(lab, found) if first else 0,
+        shared_gb=sum(efs.gib(one) for one in systems),
+    )
     cost = price(rates.prices, rates.region, instance.type, held)
     hours = max(0.0, (rates.now - instance.launched).total_seconds() / 3600)
     kept = rates.runs(lab)
@@ -146,7 +157,7 @@ def _host(instance: Instance, found: Found, rates: Rates) -> Line:
         address=instance.public_ip,
         up_hours=round(hours, 2),
         hour=cost.hour,
-        spent=this_month(runs, disks, float(rates.prices["gp3_gb_month"]), rates.now),
+        spent=_spent(runs, disks, systems, rates),
         stopped_month=round(cost.stopped_month, 2),
         disks_gb=held.disk_gb,
         volumes=tuple(v.id for v in disks),
@@ -159,6 +170,7 @@ def _host(instance: Instance, found: Found, rates: Rates) -> Line:
                 else advice(instance, rates.retire_days, cost.stopped, lab, rates.now)
             ),
             *(_bakes(lab, found, rates) if first else ()),
+            *_on_efs(systems, rates),
         ),
         worker=instance.worker,
     )
@@ -166,7 +178,12 @@ def _host(instance: Instance, found: Found, rates: Rates) -> Line:
 
 def _left(lab: str, found: Found, rates: Rates) -> Line:
     disks = [v for v in found.volumes if lab_of(v.tags) == lab]
-    held = Held(sum(v.size for v in disks), _snapshots(lab, found))
+    systems = _file_systems(lab, found)
+    held = Held(
+        sum(v.size for v in disks),
+        _snapshots(lab, found),
+        shared_gb=sum(efs.gib(one) for one in systems),
+    )
     cost = price(rates.prices, rates.region, "", held)
     return Line(
         lab=lab,
@@ -176,12 +193,12 @@ def _left(lab: str, found: Found, rates: Rates) -> Line:
         address="",
         up_hours=0.0,
         hour=None,
-        spent=this_month(rates.runs(lab), disks, float(rates.prices["gp3_gb_month"]), rates.now),
+        spent=_spent(rates.runs(lab), disks, systems, rates),
         stopped_month=round(cost.stopped_month, 2),
         disks_gb=held.disk_gb,
         volumes=tuple(v.id for v in disks),
         bucket="",
-        advice=tuple(_bakes(lab, found, rates)),
+        advice=(*_bakes(lab, found, rates), *_on_efs(systems, rates)),
     )
 
 
@@ -189,6 +206,25 @@ def _bakes(lab: str, found: Found, rates: Rates) -> list[str]:
     """Say which images of the lab's host there are, and what they cost."""
     bakes = found.bakes.get(lab, ())
     return bake.said(bakes, float(rates.prices["snapshot_gb_month"]), lab) if bakes else []
+
+
+def _spent(
+    runs: Sequence[Run], disks: Sequence[Volume], systems: Sequence[FileSystem], rates: Rates
+) -> Spent:
+    """Add up this month: hosts, disks, file systems."""
+    found = this_month(runs, disks, float(rates.prices["gp3_gb_month"]), rates.now)
+    gb_month = float(rates.prices["efs_gb_month"])
+    return found.plus(sum(efs.spent(one, gb_month, rates.now) for one in systems))
+
+
+def _file_systems(lab: str, found: Found) -> list[FileSystem]:
+    return [one for one in found.file_systems if lab_of(one.tags) == lab]
+
+
+def _on_efs(systems: Sequence[FileSystem], rates: Rates) -> list[str]:
+    """Say which file systems have /data, what they hold, and what that costs."""
+    gb_month = float(rates.prices["efs_gb_month"])
+    return [f"{lab_of(one.tags)}: /data is the {efs.said(one, gb_month)}" for one in systems]
 
 
 def _snapshots(lab: str, found: Found) -> int:

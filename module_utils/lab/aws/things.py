@@ -192,6 +192,29 @@ class Subnet:
 
 
 @dataclass(frozen=True)
+class MountTarget:
+    """The address of a file system of EFS in one zone; no groups: not known yet."""
+
+    id: str
+    address: str
+    zone: str
+    state: str
+    group_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FileSystem:
+    """One file system of EFS; size in bytes, as AWS measured it some hours ago."""
+
+    id: str
+    state: str
+    tags: Mapping[str, str]
+    size: int = 0
+    created: datetime | None = None
+    targets: tuple[MountTarget, ...] = ()
+
+
+@dataclass(frozen=True)
 class PlacementGroup:
     """One placement group, which bears its name."""
 
@@ -216,6 +239,7 @@ class Seen:
     snapshots: tuple[Snapshot, ...] = ()
     addresses: tuple[str, ...] = ()
     guard: Guard = field(default_factory=Guard)
+    file_system: FileSystem | None = None
     placement: PlacementGroup | None = None
 
     def host(self, names: Names) -> Instance | None:

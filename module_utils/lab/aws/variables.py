@@ -14,6 +14,7 @@ from ..errors import LabError
 
 WHERE = "inventory/group_vars/all/lab.yml"
 ACCESS = ("tunnel", "public", "ssm")
+SHARED = ("nfs", "efs")
 PLACEMENT_GROUP = ("auto", "never", "always")
 SSH_PORT = 22
 # A network that is larger than this is the internet, whole or in parts.
@@ -68,6 +69,7 @@ class Spec:
     worker_type: str = ""
     placement_group: str = "auto"
     slurm_autostop: bool = False
+    shared: str = "nfs"
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -281,6 +283,7 @@ def check(raw: Mapping[str, Any], images: Mapping[str, Any]) -> Spec:
             TYPE, "empty, or an instance type", "g4dn.xlarge", empty=True)),
         "placement_group": take("placement_group", _one_of(*PLACEMENT_GROUP)),
         "slurm_autostop": take("slurm_autostop", _switch),
+        "shared": take("shared", _one_of(*SHARED)),
     }  # fmt: skip
     if fields["monthly_budget"] and not fields["budget_email"]:
         problems.append(

@@ -27,6 +27,7 @@ class Work:
     group_id: str = ""
     host: Instance | None = None
     volume_id: str = ""
+    data_address: str = ""
     workers: dict[int, Instance] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
 

@@ -53,6 +53,7 @@ WISH: dict[str, Any] = {
     "worker_type": "",
     "placement_group": "auto",
     "slurm_autostop": False,
+    "shared": "nfs",
 }
 
 

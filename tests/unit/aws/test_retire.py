@@ -58,7 +58,7 @@ def test_a_retired_lab_comes_back_with_its_data(aws: Faulty, spec: Spec) -> None
     assert not there.things.instances and not there.things.volumes
     assert there.things.key_pair and there.things.role and there.things.bucket
     assert put_away(aws) == [], "a second run changes nothing"
-    lines = retire.said(NAMES, there, 0.05)
+    lines = retire.said(NAMES, there, 0.05, 0.30)
     assert lines[0].startswith(f"snapshot {kept.id}: the data (100 GB, at most $5.00 a month)")
     said = build(aws, spec)
     assert f"Create the data volume out of snapshot {kept.id} with 100 GB" in said

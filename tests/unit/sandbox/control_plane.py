@@ -103,8 +103,36 @@ def again(served: Served) -> dict[str, Any]:
     ec2.terminate_instances(InstanceIds=[instance_id, baked])
     ec2.delete_snapshot(SnapshotId=snapshot)
     ec2.delete_volume(VolumeId=volume)
+    told["efs"] = file_system(served)
     told |= {"calls": engine.calls, "volume": volume, "snapshot": snapshot}
     return told | {"instance_id": instance_id, "baked_id": baked}
+
+
+def file_system(served: Served) -> dict[str, Any]:
+    """Make a file system with a mount target, and delete both; tell what the engine was told."""
+    assert served.engine is not None
+    ec2, efs, engine = served.client("ec2"), served.client("efs"), served.engine
+    begun = len(engine.calls)
+    group = ec2.create_security_group(GroupName="efs", Description="efs")["GroupId"]
+    member = launch(served, SecurityGroupIds=[group])
+    nfs = tcp(2049, UserIdGroupPairs=[{"GroupId": group}])
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[nfs])
+    made = efs.create_file_system(CreationToken="x", Encrypted=True)["FileSystemId"]
+    subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
+    target = efs.create_mount_target(FileSystemId=made, SubnetId=subnet, SecurityGroups=[group])
+    (served_at,) = engine.targets
+    private = next(m.private_ip for m in engine.machines if m.instance_id == member)
+    efs.delete_mount_target(MountTargetId=target["MountTargetId"])
+    efs.delete_file_system(FileSystemId=made)
+    ec2.terminate_instances(InstanceIds=[member])
+    calls, engine.calls[begun:] = engine.calls[begun:], []
+    return {
+        "id": made,
+        "address": target["IpAddress"],
+        "served": dataclasses.asdict(served_at),
+        "member": private,
+        "calls": calls,
+    }
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sandbox.model import Machine, MetadataSource
+from sandbox.model import Machine, MetadataSource, MountTarget
 from sandbox.settings import Settings
 
 
@@ -14,6 +14,7 @@ class FakeEngine:
     def __init__(self, _settings: Settings, metadata: MetadataSource) -> None:
         self.metadata = metadata
         self.machines: list[Machine] = []
+        self.targets: list[MountTarget] = []
         self.calls: list[tuple[str, ...]] = []
         self.off: set[str] = set()
 
@@ -39,6 +40,16 @@ class FakeEngine:
 
     def delete_snapshot(self, snapshot_id: str) -> None:
         self.calls.append(("delete_snapshot", snapshot_id))
+
+    def create_file_system(self, file_system_id: str) -> None:
+        self.calls.append(("create_file_system", file_system_id))
+
+    def delete_file_system(self, file_system_id: str) -> None:
+        self.calls.append(("delete_file_system", file_system_id))
+
+    def serve_file_systems(self, targets: Sequence[MountTarget]) -> None:
+        self.targets = list(targets)
+        self.calls.append(("serve_file_systems", *(target.address for target in targets)))
 
     def create_image(self, image_id: str, instance_id: str) -> str:
         self.calls.append(("create_image", image_id, instance_id))

@@ -709,6 +709,30 @@ def tags_at_birth_are_a_right_of_their_own(served: Served) -> bool:
 
 
 @probe
+def file_systems_are_judged_by_their_tags(served: Served) -> bool:
+    tags, other = [{"Key": "Lab", "Value": "x"}], [{"Key": "Lab", "Value": "y"}]
+    given = {"StringEquals": {"aws:RequestTag/Lab": "x"}}
+    own = {"StringEquals": {"aws:ResourceTag/Lab": "x"}}
+    systems = "arn:aws:elasticfilesystem:*:*:file-system/*"
+    born = allow("elasticfilesystem:CreateFileSystem", systems, Condition=given)
+    tagged = allow("elasticfilesystem:TagResource", systems, Condition=given)
+    gone = allow("elasticfilesystem:DeleteFileSystem", systems, Condition=own)
+    efs = served.client("efs", user_with(served, born, tagged, gone))
+    token = uuid.uuid4().hex
+    made = efs.create_file_system(CreationToken=token, Tags=tags)["FileSystemId"]
+    strange = served.client("efs").create_file_system(CreationToken=f"{token}-y", Tags=other)
+    denied = "AccessDeniedException"
+    left = refused(denied, efs.delete_file_system, FileSystemId=strange["FileSystemId"])
+    efs.delete_file_system(FileSystemId=made)
+    no_right = served.client("efs", user_with(served, born))
+    return (
+        left
+        and refused(denied, efs.create_file_system, CreationToken=f"{token}-z", Tags=other)
+        and refused(denied, no_right.create_file_system, CreationToken=f"{token}-x", Tags=tags)
+    )
+
+
+@probe
 def role_is_handed_on_by_right_alone(served: Served) -> bool:
     name = f"role-{uuid.uuid4().hex}"
     trust = json.dumps({"Version": "2012-10-17", "Statement": []})

@@ -164,6 +164,15 @@ def destroy_lab(life: Life) -> None:
     destroy.carry_out(life.aws, destroy.make_plan(wishes, NAMES, things), Clock())
 
 
+def on_efs(life: Life) -> None:
+    """Live once more, with a file system of EFS in place of the data volume."""
+    ec2 = life.admin("ec2")
+    for snapshot in ec2.describe_snapshots(Filters=NAMES.filters())["Snapshots"]:
+        ec2.delete_snapshot(SnapshotId=snapshot["SnapshotId"])  # of the retired lab's data
+    life.build(shared="efs")
+    destroy_lab(life)
+
+
 def as_the_host(life: Life, served: Served, workers: int) -> dict[str, str]:
     """Try, by the policy of the host's role, to stop and start what the lab has; AWS's answers."""
     iam, sts = served.client("iam"), served.client("sts")
@@ -240,13 +249,22 @@ def live(life: Life, served: Served) -> None:
     life.build(spot=True, **MONEY)
     leave_more(life)
     destroy_lab(life)
+    on_efs(life)
+
+
+def documents() -> list[dict[str, Any]]:
+    """Return both policies of `make policy`."""
+    place = policy.Place()
+    return [policy.document(place), policy.document_of_efs(place)]
 
 
 def make_user(served: Served) -> None:
-    """Make a user who has the policy and nothing else."""
+    """Make a user who has the policies and nothing else."""
     served.client("iam").create_user(UserName=USER)
-    document = json.dumps(policy.document(policy.Place()))
-    served.client("iam").put_user_policy(UserName=USER, PolicyName="lab", PolicyDocument=document)
+    for name, document in zip(("lab", "efs"), documents(), strict=True):
+        served.client("iam").put_user_policy(
+            UserName=USER, PolicyName=name, PolicyDocument=json.dumps(document)
+        )
     served.client("iam").create_access_key(UserName=USER)
     (key,) = iam_backends[ACCOUNT_ID]["aws"].get_user(USER).access_keys
     key.access_key_id, key.secret_access_key = KEY, SECRET
@@ -271,10 +289,10 @@ def recorded() -> Iterator[list[Asked]]:
 
 def refused_without(asked: list[Asked], action: str) -> int:
     """Count what would be refused were one action missing from the policy."""
-    document = policy.document(policy.Place())
-    for statement in document["Statement"]:
+    every = [statement for one in documents() for statement in one["Statement"]]
+    for statement in every:
         statement["Action"] = [a for a in statement["Action"] if a != action]
-    judge = access_control.IAMPolicy(json.dumps(document))
+    judge = access_control.IAMPolicy(json.dumps({"Version": "2012-10-17", "Statement": every}))
     refused = 0
     # What other actions are asked for does not change.
     for asked_action, resource, keys in (one for one in asked if one[0] == action):
@@ -296,7 +314,7 @@ def main(folder: Path) -> dict[str, Any]:
                 live(life, served)
             except AwsError as error:
                 life.said["refused"] = str(error)
-        actions = {a for s in policy.document(policy.Place())["Statement"] for a in s["Action"]}
+        actions = {a for one in documents() for s in one["Statement"] for a in s["Action"]}
         return {
             **life.said,
             "asked": sorted({action for action, _, _ in asked}),

@@ -113,7 +113,9 @@ def test_restart_changes_nothing(first: dict[str, Any], again: dict[str, Any]) -
     assert restarted["calls"] == [["converge", first["instance_id"]]]
 
 
-def test_an_address_after_a_restart_is_nobodys(first: dict[str, Any], again: dict[str, Any]) -> None:
+def test_an_address_after_a_restart_is_nobodys(
+    first: dict[str, Any], again: dict[str, Any]
+) -> None:
     """Neither that of another instance nor one of the three that a network keeps to itself."""
     address = again["baked"]["machine"]["private_ip"]
     assert address != first["machines"][0]["private_ip"]
@@ -128,6 +130,20 @@ def test_image_is_launched_though_deregistered(again: dict[str, Any]) -> None:
 
 def test_power_off_is_followed(again: dict[str, Any]) -> None:
     assert again["off"] == [False, False]
+
+
+def test_a_file_system_is_served_where_its_mount_target_is(again: dict[str, Any]) -> None:
+    told = again["efs"]
+    made, address = told["id"], told["address"]
+    rule = {"protocol": "tcp", "from_port": 2049, "to_port": 2049,
+            "sources": [f"{told['member']}/32"]}  # fmt: skip
+    assert told["served"] == {"file_system_id": made, "address": address, "ingress": [rule]}
+    assert [call for call in told["calls"] if call[0] != "converge"] == [
+        ["create_file_system", made],
+        ["serve_file_systems", address],
+        ["serve_file_systems"],
+        ["delete_file_system", made],
+    ]
 
 
 def test_what_is_deleted_goes_and_not_before_its_user(again: dict[str, Any]) -> None:

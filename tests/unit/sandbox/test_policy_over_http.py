@@ -10,6 +10,9 @@ from tests.unit.sandbox.program import run_program
 
 # What moto never asks for.
 NEVER_ASKED = {
+    "ec2:CreateNetworkInterface": "AWS asks for it where a mount target of EFS is made",
+    "ec2:DeleteNetworkInterface": "AWS asks for it where one is deleted",
+    "ec2:DescribeNetworkInterfaces": "AWS asks for it where one is made",
     "iam:CreateServiceLinkedRole": "AWS asks for it at an account's first Spot instance",
     "pricing:GetProducts": "moto has no price list",
     "s3:DeleteObjectVersion": "moto asks for s3:DeleteObject alone",
