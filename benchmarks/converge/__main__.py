@@ -121,6 +121,11 @@ def show_gpu(lab: str, environment: Mapping[str, str]) -> None:
     ssh(lab, f"sudo sh -s {SIMULATED}", environment, script)
 
 
+def hide_gpu(lab: str, environment: Mapping[str, str]) -> None:
+    """Take a simulated GPU off the bus, for what would compute on it."""
+    ssh(lab, f"sudo rm -r {SIMULATED}/sys", environment)
+
+
 def fresh(lab: str, environment: Mapping[str, str], *more: str) -> None:
     """Have a fresh host of a lab, and no lock of an earlier one."""
     play("destroy", lab, environment, "-e", f"confirm={lab}", "-e", "delete_data=true")
