@@ -93,14 +93,16 @@ def test_the_head_is_away_for_a_minute(lab: Lab) -> None:
 
 def test_a_key_of_munge_is_lost(lab: Lab) -> None:
     on(lab, "worker-1", "head -c 128 /dev/urandom | sudo tee /etc/munge/munge.key >/dev/null")
-    on(lab, "worker-1", "sudo systemctl restart munge slurmd")
+    on(lab, "worker-1", "sudo systemctl restart munge; sudo systemctl restart --no-block slurmd")
     lab.play("site.yml", *TWO)
     assert len(lab.ssh("cd /tmp; timeout 60 srun -N2 hostname", 70).splitlines()) == 2
 
 
 def test_a_worker_is_terminated_by_somebody(lab: Lab) -> None:
     """The next run makes another one, which Slurm knows by the same name."""
-    ec2(lab).terminate_instances(InstanceIds=[instances(lab)["worker-2"]["InstanceId"]])
+    lost = [instances(lab)["worker-2"]["InstanceId"]]
+    ec2(lab).terminate_instances(InstanceIds=lost)
+    ec2(lab).get_waiter("instance_terminated").wait(InstanceIds=lost, WaiterConfig={"Delay": 1})
     assert sorted(instances(lab)) == ["head", "worker-1"]
     lab.play("site.yml", *TWO)
     assert len(lab.ssh("cd /tmp; timeout 60 srun -N2 hostname", 70).splitlines()) == 2
