@@ -23,6 +23,14 @@ writable_cgroups() {
   fi
 }
 
+# cgroup v1: all machines see this machine's own tree, and a step of Slurm's cannot begin where one
+# of its name lies that a killed machine has left. Those with a process in them stay.
+forget_dead_steps() {
+  for place in /sys/fs/cgroup/*/slurm_*/uid_*; do
+    [ ! -d "$place" ] || find "$place" -depth -type d -exec rmdir {} + 2>/dev/null
+  done
+}
+
 # A boot has an id of its own; ansible.builtin.reboot and journald look at it.
 fresh_boot_id() {
   cat /proc/sys/kernel/random/uuid >/run/boot_id
@@ -133,6 +141,7 @@ await_metadata() {
 
 shared_mounts
 writable_cgroups
+forget_dead_steps
 fresh_boot_id
 name_servers
 volumes
