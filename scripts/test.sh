@@ -45,7 +45,7 @@ lint() {
 }
 
 unit() {
-  step 'tests/unit' pytest -n 2 -q tests/unit
+  step 'tests/unit' pytest -n 2 --dist worksteal -q tests/unit
   step 'tests/contract' pytest -q tests/contract
 }
 
