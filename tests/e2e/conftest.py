@@ -8,9 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
 
 from sandbox.settings import Settings
@@ -59,6 +62,16 @@ class Lab:
         """The lab's state on the controller."""
         return ROOT / ".lab" / self.name
 
+    def client(self, service: str) -> Any:
+        """A boto3 client for the sandbox, without a type: the service is not a literal."""
+        return boto3.client(
+            service,  # type: ignore[call-overload]  # see above
+            endpoint_url=self.environment["AWS_ENDPOINT_URL"],
+            aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
+            region_name=self.environment["AWS_REGION"],
+        )
+
     def play(self, playbook: str, *arguments: str, check: bool = True, **variables: str) -> Run:
         """Run a playbook for this lab; with `check`, fail the test where it fails.
 
@@ -95,6 +108,34 @@ def sandbox(*arguments: str) -> str:
         cwd=ROOT, text=True, check=True, stdout=subprocess.PIPE,
     )  # fmt: skip
     return done.stdout
+
+
+@contextmanager
+def in_slot(slot: str) -> Iterator[None]:
+    """Let commands of the sandbox go to another slot."""
+    before = os.environ.get("GPULAB_SANDBOX_SLOT")
+    os.environ["GPULAB_SANDBOX_SLOT"] = slot
+    try:
+        yield
+    finally:
+        os.environ.pop("GPULAB_SANDBOX_SLOT")
+        if before is not None:
+            os.environ["GPULAB_SANDBOX_SLOT"] = before
+
+
+@contextmanager
+def empty_lab(name: str, slot: str) -> Iterator[Lab]:
+    """A lab's name in an empty sandbox of its own, which goes in the end."""
+    with in_slot(slot):
+        sandbox("down")
+        environment = os.environ | dict(EXPORT.findall(sandbox("up")))
+        lab = Lab(name, environment | {"ANSIBLE_FORCE_COLOR": "0"})
+        subprocess.run(["rm", "-rf", str(lab.folder)], check=True)
+        try:
+            yield lab
+        finally:
+            if "GPULAB_E2E_KEEP" not in os.environ:
+                sandbox("down")
 
 
 @pytest.fixture(scope="session")

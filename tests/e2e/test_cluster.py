@@ -8,14 +8,12 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import boto3
 import pytest
 
 from tests.e2e import browser, doors
-from tests.e2e.conftest import EXPORT, ROOT, Lab, sandbox
+from tests.e2e.conftest import ROOT, Lab, empty_lab
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -56,42 +54,13 @@ with ThreadPoolExecutor(64) as pool:
 def cluster() -> Iterator[Lab]:
     """A lab of its own in a sandbox of its own, two slots after that of the other tests."""
     slot = str(int(os.environ.get("GPULAB_SANDBOX_SLOT", "1")) + 2)
-    with in_slot(slot):
-        sandbox("down")
-        environment = os.environ | dict(EXPORT.findall(sandbox("up")))
-        lab = Lab("cl", environment | {"ANSIBLE_FORCE_COLOR": "0"})
-        subprocess.run(["rm", "-rf", str(lab.folder)], check=True)
+    with empty_lab("cl", slot) as lab:
         yield lab
-        if "GPULAB_E2E_KEEP" not in os.environ:
-            sandbox("down")
-
-
-@contextmanager
-def in_slot(slot: str) -> Iterator[None]:
-    """Let commands of the sandbox go to another slot."""
-    before = os.environ.get("GPULAB_SANDBOX_SLOT")
-    os.environ["GPULAB_SANDBOX_SLOT"] = slot
-    try:
-        yield
-    finally:
-        os.environ.pop("GPULAB_SANDBOX_SLOT")
-        if before is not None:
-            os.environ["GPULAB_SANDBOX_SLOT"] = before
-
-
-def ec2(lab: Lab) -> Any:
-    """A client of the sandbox's EC2."""
-    env = lab.environment
-    return boto3.client(
-        "ec2", endpoint_url=env["AWS_ENDPOINT_URL"], region_name=env["AWS_REGION"],
-        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-    )  # fmt: skip
 
 
 def instances(lab: Lab) -> dict[str, dict[str, Any]]:
     """The lab's instances that are not terminated, by name: head, worker-1 and so on."""
-    pages = ec2(lab).describe_instances()["Reservations"]
+    pages = lab.client("ec2").describe_instances()["Reservations"]
     found = [one for page in pages for one in page["Instances"]]
     alive = [one for one in found if one["State"]["Name"] != "terminated"]
     tags = [{tag["Key"]: tag["Value"] for tag in one["Tags"]} for one in alive]
@@ -173,7 +142,7 @@ def test_a_training_outlives_one_of_its_workers(cluster: Lab) -> None:
     # From one moment to the next, as a host that loses its power, and off then.
     container = f"gpulab-sandbox-{os.environ['GPULAB_SANDBOX_SLOT']}-{lost}"
     subprocess.run(["docker", "kill", container], check=True, capture_output=True)
-    ec2(cluster).stop_instances(InstanceIds=[lost], Force=True)
+    cluster.client("ec2").stop_instances(InstanceIds=[lost], Force=True)
     until(cluster, job, "PENDING", 90)
     assert cluster.play("site.yml", *TWO).total("failed") == 0
     # Slurm holds a job off for two minutes, which is not what is tested here.
@@ -221,7 +190,7 @@ def test_destroy_leaves_nothing(cluster: Lab) -> None:
     extra = ["-e", "delete_data=true", "-e", f"delete_bucket={bucket}"]
     cluster.play("playbooks/destroy.yml", "-e", f"confirm={cluster.name}", *extra)
     assert instances(cluster) == {}
-    client = ec2(cluster)
+    client = cluster.client("ec2")
     assert client.describe_volumes()["Volumes"] == []
     groups = client.describe_security_groups()["SecurityGroups"]
     assert [group["GroupName"] for group in groups] == ["default"]

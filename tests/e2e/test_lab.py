@@ -13,7 +13,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from tests.e2e import access, browser, doors, rebuild, secrets
@@ -34,21 +33,9 @@ PUBLIC = ("-e", "lab_access=public")
 EXPECTED_IMAGES = {"train": 60_000, "test": 10_000}
 
 
-def client(lab: Lab, service: str) -> Any:
-    """A boto3 client for the sandbox; the service's name is not a literal, so it has no type."""
-    env = lab.environment
-    return boto3.client(
-        service,  # type: ignore[call-overload]  # see above
-        endpoint_url=env["AWS_ENDPOINT_URL"],
-        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-        region_name=env["AWS_REGION"],
-    )
-
-
 def instances(lab: Lab) -> list[dict[str, Any]]:
     filters = [{"Name": "tag:Lab", "Values": [lab.name]}]
-    pages = client(lab, "ec2").describe_instances(Filters=filters)["Reservations"]
+    pages = lab.client("ec2").describe_instances(Filters=filters)["Reservations"]
     return [i for r in pages for i in r["Instances"] if i["State"]["Name"] != "terminated"]
 
 
@@ -63,7 +50,7 @@ def answers_on_22(address: str) -> bool:
 def test_check_mode_on_an_empty_account_makes_nothing(lab: Lab) -> None:
     lab.play("site.yml", "--check", "--diff")
     assert instances(lab) == []
-    assert client(lab, "s3").list_buckets()["Buckets"] == []
+    assert lab.client("s3").list_buckets()["Buckets"] == []
 
 
 def test_bad_variables_are_refused_before_anything_is_made(lab: Lab) -> None:
@@ -107,7 +94,7 @@ def test_the_images_are_there(lab: Lab) -> None:
 
 
 def test_archives_unpack_straight_out_of_the_bucket(lab: Lab) -> None:
-    s3, other = client(lab, "s3"), "gpulab-e2e-of-another"
+    s3, other = lab.client("s3"), "gpulab-e2e-of-another"
     s3.create_bucket(Bucket=other)
     s3.put_object(Bucket=other, Key="any.zip", Body=b"PK")
     lab.play("tests/e2e/unpack_from_s3.yml", "-e", f"other_bucket={other}")
@@ -156,7 +143,7 @@ def wait_for(lab: Lab, command: str, seconds: float) -> None:
 
 
 def test_the_plot_is_in_the_bucket(lab: Lab) -> None:
-    s3 = client(lab, "s3")
+    s3 = lab.client("s3")
     bucket = s3.list_buckets()["Buckets"][0]["Name"]
     found = s3.list_objects_v2(Bucket=bucket, Prefix="results/")["Contents"]
     plots = [entry["Key"] for entry in found if entry["Key"].endswith(".png")]
@@ -175,7 +162,7 @@ def test_a_browser_works_in_jupyter(lab: Lab) -> None:
 def compare_doors(lab: Lab, wanted: set[int]) -> None:
     host = instances(lab)[0]
     groups = [group["GroupId"] for group in host["SecurityGroups"]]
-    found = client(lab, "ec2").describe_security_groups(GroupIds=groups)["SecurityGroups"]
+    found = lab.client("ec2").describe_security_groups(GroupIds=groups)["SecurityGroups"]
     doors.compare(lab, host, [rule for group in found for rule in group["IpPermissions"]], wanted)
 
 
@@ -209,7 +196,7 @@ def test_secrets_are_told_to_nobody(lab: Lab) -> None:
     assert secrets.told(known, secrets.printed()) == []
     assert secrets.readable_by_nobody(lab, known) == ""
     assert secrets.loose_here(lab) == []
-    ec2 = client(lab, "ec2")
+    ec2 = lab.client("ec2")
     asked = {"InstanceId": instances(lab)[0]["InstanceId"], "Attribute": "userData"}
     data = ec2.describe_instance_attribute(**asked)["UserData"].get("Value", "")
     told = json.dumps([base64.b64decode(data).decode(), *instances(lab)], default=str)
@@ -274,12 +261,12 @@ def test_stop_start_and_a_new_address(lab: Lab) -> None:
 
 
 def test_an_image_has_no_secret_and_a_new_host_from_it_is_the_same(lab: Lab) -> None:
-    rebuild.bake_and_rebuild(lab, client(lab, "ec2"))
-    rebuild.prune(lab, client(lab, "ec2"))
+    rebuild.bake_and_rebuild(lab, lab.client("ec2"))
+    rebuild.prune(lab, lab.client("ec2"))
 
 
 def test_aws_takes_the_capacity_back(lab: Lab) -> None:
-    rebuild.take_the_capacity_back(lab, client(lab, "ec2"))
+    rebuild.take_the_capacity_back(lab, lab.client("ec2"))
 
 
 def test_destroy_wants_the_name(lab: Lab) -> None:
@@ -289,10 +276,10 @@ def test_destroy_wants_the_name(lab: Lab) -> None:
 
 
 def test_destroy_leaves_nothing_but_what_it_names(lab: Lab) -> None:
-    bucket = client(lab, "s3").list_buckets()["Buckets"][0]["Name"]
+    bucket = lab.client("s3").list_buckets()["Buckets"][0]["Name"]
     run = lab.play("playbooks/destroy.yml", "-e", f"confirm={lab.name}")
     assert instances(lab) == []
-    volumes = client(lab, "ec2").describe_volumes()["Volumes"]
+    volumes = lab.client("ec2").describe_volumes()["Volumes"]
     assert len(volumes) == 1, volumes
     assert volumes[0]["VolumeId"] in run.output
     assert bucket in run.output
@@ -304,7 +291,7 @@ def test_destroy_leaves_nothing_but_what_it_names(lab: Lab) -> None:
 
 
 def leftovers(lab: Lab) -> dict[str, object]:
-    ec2, iam = client(lab, "ec2"), client(lab, "iam")
+    ec2, iam = lab.client("ec2"), lab.client("iam")
     ours = f"name=gpulab-sandbox-{os.environ['GPULAB_SANDBOX_SLOT']}-i-"
     found = {
         "instances": instances(lab),
@@ -318,7 +305,7 @@ def leftovers(lab: Lab) -> dict[str, object]:
         ],
         "roles": [role for role in iam.list_roles()["Roles"] if "gpulab" in role["RoleName"]],
         "profiles": iam.list_instance_profiles()["InstanceProfiles"],
-        "buckets": client(lab, "s3").list_buckets()["Buckets"],
+        "buckets": lab.client("s3").list_buckets()["Buckets"],
         "containers": subprocess.run(
             ["docker", "ps", "-aq", "--filter", ours],
             capture_output=True, text=True, check=True,

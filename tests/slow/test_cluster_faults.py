@@ -14,8 +14,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.conftest import EXPORT, Lab, sandbox
-from tests.e2e.test_cluster import CHECKPOINT, FEW, TRAIN, TWO, ec2, instances, on, state_of, until
+from tests.e2e.conftest import Lab, empty_lab
+from tests.e2e.test_cluster import CHECKPOINT, FEW, TRAIN, TWO, instances, on, state_of, until
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -27,14 +27,9 @@ def lab() -> Iterator[Lab]:
     """A cluster in a sandbox of its own."""
     if os.geteuid() != 0 or shutil.which("docker") is None:
         pytest.skip("needs root and Docker: faults of a cluster UNTESTED")
-    os.environ["GPULAB_SANDBOX_SLOT"] = SLOT
-    sandbox("down")
-    environment = os.environ | dict(EXPORT.findall(sandbox("up"))) | {"ANSIBLE_FORCE_COLOR": "0"}
-    subject = Lab("faults", environment)
-    subprocess.run(["rm", "-rf", str(subject.folder)], check=True)
-    subject.play("site.yml", *TWO)
-    yield subject
-    sandbox("down")
+    with empty_lab("faults", SLOT) as subject:
+        subject.play("site.yml", *TWO)
+        yield subject
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +64,7 @@ def test_a_rank_is_killed(lab: Lab) -> None:
 def test_a_worker_reboots_faster_than_it_would_be_missed(lab: Lab) -> None:
     """The job is lost with it, which Slurm must notice, and begins again by itself."""
     job = begin(lab)
-    ec2(lab).reboot_instances(InstanceIds=[instances(lab)["worker-2"]["InstanceId"]])
+    lab.client("ec2").reboot_instances(InstanceIds=[instances(lab)["worker-2"]["InstanceId"]])
     until(lab, job, "PENDING", 90)
     lab.ssh(f"sudo scontrol update JobId={job} StartTime=now")
     until(lab, job, "COMPLETED", 300)
@@ -83,7 +78,7 @@ def test_the_head_is_away_for_a_minute(lab: Lab) -> None:
     ).strip()
     until(lab, job, "RUNNING", 30)
     head = instances(lab)["head"]["InstanceId"]
-    ec2(lab).stop_instances(InstanceIds=[head], Force=True)
+    lab.client("ec2").stop_instances(InstanceIds=[head], Force=True)
     subprocess.run(["sleep", "60"], check=True)
     lab.play("playbooks/start.yml", *TWO)
     until(lab, job, "COMPLETED", 150)
@@ -101,8 +96,10 @@ def test_a_key_of_munge_is_lost(lab: Lab) -> None:
 def test_a_worker_is_terminated_by_somebody(lab: Lab) -> None:
     """The next run makes another one, which Slurm knows by the same name."""
     lost = [instances(lab)["worker-2"]["InstanceId"]]
-    ec2(lab).terminate_instances(InstanceIds=lost)
-    ec2(lab).get_waiter("instance_terminated").wait(InstanceIds=lost, WaiterConfig={"Delay": 1})
+    lab.client("ec2").terminate_instances(InstanceIds=lost)
+    lab.client("ec2").get_waiter("instance_terminated").wait(
+        InstanceIds=lost, WaiterConfig={"Delay": 1}
+    )
     assert sorted(instances(lab)) == ["head", "worker-1"]
     lab.play("site.yml", *TWO)
     assert len(lab.ssh("cd /tmp; timeout 60 srun -N2 hostname", 70).splitlines()) == 2

@@ -12,11 +12,10 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pytest
 
-from tests.e2e.conftest import EXPORT, Lab, sandbox
-from tests.e2e.test_cluster import ec2, instances, on
+from tests.e2e.conftest import Lab, empty_lab
+from tests.e2e.test_cluster import instances, on
 
 pytestmark = pytest.mark.timeout(2400)
 
@@ -30,27 +29,16 @@ def lab() -> Iterator[Lab]:
     """An empty sandbox of its own, and a lab's name in it."""
     if os.geteuid() != 0 or shutil.which("docker") is None:
         pytest.skip("needs root and Docker: EFS UNTESTED")
-    before = os.environ.get("GPULAB_SANDBOX_SLOT")
-    os.environ["GPULAB_SANDBOX_SLOT"] = SLOT
-    sandbox("down")
-    environment = os.environ | dict(EXPORT.findall(sandbox("up"))) | {"ANSIBLE_FORCE_COLOR": "0"}
-    subject = Lab("kefs", environment)
-    subprocess.run(["rm", "-rf", str(subject.folder)], check=True)
-    yield subject
-    sandbox("down")
-    os.environ.pop("GPULAB_SANDBOX_SLOT")
-    if before is not None:
-        os.environ["GPULAB_SANDBOX_SLOT"] = before
+    with empty_lab("kefs", SLOT) as subject:
+        yield subject
 
 
-def efs(lab: Lab) -> Any:
-    """A client of the sandbox's EFS."""
-    env = lab.environment
-    return boto3.client(
-        "efs", endpoint_url=env["AWS_ENDPOINT_URL"], region_name=env["AWS_REGION"],
-        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-    )  # fmt: skip
+def system_and_target(lab: Lab) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The lab's file system and its mount target, the only ones there are."""
+    client = lab.client("efs")
+    (system,) = client.describe_file_systems()["FileSystems"]
+    (target,) = client.describe_mount_targets(FileSystemId=system["FileSystemId"])["MountTargets"]
+    return system, target
 
 
 def mounted(lab: Lab, host: str) -> tuple[str, str]:
@@ -62,8 +50,7 @@ def mounted(lab: Lab, host: str) -> tuple[str, str]:
 def test_head_and_worker_have_one_data_by_efs(lab: Lab) -> None:
     run = lab.play("site.yml", *WISHES)
     assert run.total("failed") == 0
-    (system,) = efs(lab).describe_file_systems()["FileSystems"]
-    (target,) = efs(lab).describe_mount_targets(FileSystemId=system["FileSystemId"])["MountTargets"]
+    system, target = system_and_target(lab)
     assert system["Encrypted"] and system["ThroughputMode"] == "elastic"
     seen = [mounted(lab, host) for host in BOTH]
     assert seen[0] == seen[1]
@@ -104,8 +91,7 @@ def test_the_other_word_is_refused_in_one_sentence(lab: Lab) -> None:
 
 def test_a_host_that_nobody_let_in_is_not_answered(lab: Lab) -> None:
     """The mount target has the lab's group, which is open to its members alone."""
-    (system,) = efs(lab).describe_file_systems()["FileSystems"]
-    (target,) = efs(lab).describe_mount_targets(FileSystemId=system["FileSystemId"])["MountTargets"]
+    _, target = system_and_target(lab)
     ask = (
         "import socket,sys; s=socket.create_connection((sys.argv[1],2049),5); s.settimeout(5);"
         " s.sendall(b'MOUNT /\\n'); print(s.recv(9).decode()[:2] or 'closed')"
@@ -127,15 +113,14 @@ def test_a_stop_and_a_start_bring_it_back_without_the_word(lab: Lab) -> None:
 
 
 def test_the_mount_target_is_made_anew_and_found(lab: Lab) -> None:
-    (system,) = efs(lab).describe_file_systems()["FileSystems"]
-    (target,) = efs(lab).describe_mount_targets(FileSystemId=system["FileSystemId"])["MountTargets"]
-    efs(lab).delete_mount_target(MountTargetId=target["MountTargetId"])
+    _, target = system_and_target(lab)
+    lab.client("efs").delete_mount_target(MountTargetId=target["MountTargetId"])
     # Somebody else has its address by then.
-    ec2(lab).create_network_interface(
+    lab.client("ec2").create_network_interface(
         SubnetId=target["SubnetId"], PrivateIpAddress=target["IpAddress"]
     )
     lab.play("site.yml", *WISHES)
-    (other,) = efs(lab).describe_mount_targets(FileSystemId=system["FileSystemId"])["MountTargets"]
+    _, other = system_and_target(lab)
     assert other["IpAddress"] != target["IpAddress"]
     for host in BOTH:
         assert f"{other['IpAddress']}:/" in on(lab, host, "cat /etc/systemd/system/data.mount")
@@ -145,13 +130,13 @@ def test_the_mount_target_is_made_anew_and_found(lab: Lab) -> None:
 
 def test_destroy_keeps_the_data_and_then_takes_it(lab: Lab) -> None:
     run = lab.play("playbooks/destroy.yml", "-e", "confirm=kefs")
-    (system,) = efs(lab).describe_file_systems()["FileSystems"]
+    (system,) = lab.client("efs").describe_file_systems()["FileSystems"]
     assert system["NumberOfMountTargets"] == 0
     assert f"file system {system['FileSystemId']}" in run.output
     lab.play("playbooks/create_host.yml", "-e", "lab_shared=efs")
-    (again,) = efs(lab).describe_file_systems()["FileSystems"]
+    (again,) = lab.client("efs").describe_file_systems()["FileSystems"]
     assert again["FileSystemId"] == system["FileSystemId"]
     lab.play("playbooks/destroy.yml", "-e", "confirm=kefs", "-e", "delete_data=true",
              "-e", "delete_bucket=gpulab-123456789012-kefs")  # fmt: skip
-    assert efs(lab).describe_file_systems()["FileSystems"] == []
+    assert lab.client("efs").describe_file_systems()["FileSystems"] == []
     assert instances(lab) == {}

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e import kills
-from tests.e2e.conftest import EXPORT, ROOT, Lab, sandbox
+from tests.e2e.conftest import Lab, empty_lab
 from tests.e2e.test_run_killed import destroy
 
 pytestmark = pytest.mark.timeout(4 * 3600)
@@ -26,13 +25,8 @@ def lab() -> Iterator[Lab]:
     """A lab in a sandbox of its own."""
     if os.geteuid() != 0 or shutil.which("docker") is None:
         pytest.skip("needs root and Docker: killed playbooks UNTESTED")
-    os.environ["GPULAB_SANDBOX_SLOT"] = SLOT
-    sandbox("down")
-    environment = os.environ | dict(EXPORT.findall(sandbox("up"))) | {"ANSIBLE_FORCE_COLOR": "0"}
-    subject = Lab("killed", environment)
-    subprocess.run(["rm", "-rf", str(ROOT / ".lab" / subject.name)], check=True)
-    yield subject
-    sandbox("down")
+    with empty_lab("killed", SLOT) as subject:
+        yield subject
 
 
 def test_creating_after_each_task(lab: Lab, tmp_path: Path) -> None:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.conftest import EXPORT, Lab, Run, sandbox
-from tests.e2e.test_cluster import ec2, instances
+from tests.e2e.conftest import Lab, Run, empty_lab
+from tests.e2e.test_cluster import instances
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -27,15 +26,10 @@ def lab() -> Iterator[Lab]:
     """A head and a worker in a sandbox of their own."""
     if os.geteuid() != 0 or shutil.which("docker") is None:
         pytest.skip("needs root and Docker: autostop UNTESTED")
-    os.environ["GPULAB_SANDBOX_SLOT"] = SLOT
-    sandbox("down")
-    environment = os.environ | dict(EXPORT.findall(sandbox("up"))) | {"ANSIBLE_FORCE_COLOR": "0"}
-    subject = Lab("sleeper", environment)
-    subprocess.run(["rm", "-rf", str(subject.folder)], check=True)
-    subject.play("playbooks/create_host.yml", *WISHES)
-    cluster(subject)
-    yield subject
-    sandbox("down")
+    with empty_lab("sleeper", SLOT) as subject:
+        subject.play("playbooks/create_host.yml", *WISHES)
+        cluster(subject)
+        yield subject
 
 
 def cluster(lab: Lab) -> Run:
@@ -91,7 +85,7 @@ def test_the_role_may_not_stop_the_head(lab: Lab) -> None:
 
 def test_one_that_cannot_be_woken_is_down_with_the_reason_and_a_run_mends_it(lab: Lab) -> None:
     until_asleep(lab)
-    ec2(lab).terminate_instances(InstanceIds=[instances(lab)["worker-1"]["InstanceId"]])
+    lab.client("ec2").terminate_instances(InstanceIds=[instances(lab)["worker-1"]["InstanceId"]])
     job = lab.ssh("cd /tmp && sbatch --parsable --wrap true").strip()
     end = time.monotonic() + 60
     reason = "not woken: lab sleeper has no instance gpulab-sleeper-worker-1"

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible.module_utils.lab.aws import apply, keys, plan, preflight, variables
+from ansible.module_utils.lab.aws import apply, keys, plan, preflight, retire, variables
 from ansible.module_utils.lab.aws.clock import Clock
+from ansible.module_utils.lab.aws.names import Names
 from ansible.module_utils.lab.aws.session import AwsError, Boto, explain
 from ansible.module_utils.lab.aws.things import Instance, Seen, Volume
 from ansible.module_utils.lab.aws.work import Work
@@ -209,3 +210,11 @@ def build(aws: Faulty, spec: variables.Spec) -> list[str]:
     work = Work(aws, target, there, clock=Quick())
     apply.carry_out(work, steps)
     return work.said
+
+
+def put_away(aws: Faulty, names: Names, bucket: str) -> list[str]:
+    """Do what a run of lab_retire does; return what its steps do."""
+    there = retire.look(aws, names, bucket)
+    steps = retire.make_plan(names, there)
+    retire.carry_out(aws, names, there, steps, Quick())
+    return [step.do for step in steps]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.lab.aws import (
+    apply,
     audit,
     destroy,
     efs,
@@ -20,15 +21,17 @@ from ansible.module_utils.lab.aws import (
 )
 from ansible.module_utils.lab.aws.destroy import Wish
 from ansible.module_utils.lab.aws.names import Names
+from ansible.module_utils.lab.aws.steps import Step
 from ansible.module_utils.lab.aws.things import FileSystem, Instance, MountTarget
 from ansible.module_utils.lab.aws.variables import Spec
+from ansible.module_utils.lab.aws.work import Work
 from ansible.module_utils.lab.errors import LabError
 from moto.core.models import DEFAULT_ACCOUNT_ID as ACCOUNT
 from moto.efs.models import efs_backends
 from moto.servicequotas.models import ServiceQuotasBackend
 
 from tests.unit.aws.conftest import quota_of
-from tests.unit.aws.kit import PRICES, Faulty, Quick, build, look, once, wish
+from tests.unit.aws.kit import PRICES, Faulty, Quick, build, look, once, put_away, wish
 
 NAMES = Names("lab", "us-east-1")
 BUCKET = f"gpulab-{ACCOUNT}-lab"
@@ -153,10 +156,6 @@ def test_a_reply_that_was_lost_never_makes_two(aws: Faulty, on_efs: Spec) -> Non
     """The file system is there, and the answer to what there is does not tell of it yet."""
     build(aws, on_efs)
     target, there, _, _ = look(aws, on_efs)
-    from ansible.module_utils.lab.aws import apply  # noqa: PLC0415
-    from ansible.module_utils.lab.aws.steps import Step  # noqa: PLC0415
-    from ansible.module_utils.lab.aws.work import Work  # noqa: PLC0415
-
     late = Work(aws, target, replace(there, file_system=None), clock=Quick())
     apply.carry_out(late, [Step("create_file_system", "")])
     assert len(efs_of()) == 1
@@ -300,10 +299,7 @@ def retire_it(aws: Faulty) -> list[str]:
     ids = [i["InstanceId"] for page in aws.pages("ec2", "DescribeInstances", "Reservations")
            for i in page["Instances"]]  # fmt: skip
     aws.call("ec2", "StopInstances", InstanceIds=ids)
-    there = retire.look(aws, NAMES, BUCKET)
-    steps = retire.make_plan(NAMES, there)
-    retire.carry_out(aws, NAMES, there, steps, Quick())
-    return [step.do for step in steps]
+    return put_away(aws, NAMES, BUCKET)
 
 
 def test_retire_leaves_the_file_system_and_says_what_it_costs(aws: Faulty, on_efs: Spec) -> None:

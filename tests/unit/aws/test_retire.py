@@ -15,7 +15,7 @@ from ansible.module_utils.lab.aws.variables import Spec
 from ansible.module_utils.lab.errors import LabError
 from moto.ec2.models import ec2_backends
 
-from tests.unit.aws.kit import Faulty, Quick, build, instance, look, refuse
+from tests.unit.aws.kit import Faulty, build, instance, look, put_away, refuse
 
 NAMES = Names("lab", "us-east-1")
 BUCKET = "gpulab-123456789012-lab"
@@ -27,26 +27,18 @@ def stop(aws: Faulty) -> None:
     aws.inner.call("ec2", "StopInstances", InstanceIds=[page["Instances"][0]["InstanceId"]])
 
 
-def put_away(aws: Faulty) -> list[str]:
-    """Do what a run of the module does."""
-    there = retire.look(aws, NAMES, BUCKET)
-    steps = retire.make_plan(NAMES, there)
-    retire.carry_out(aws, NAMES, there, steps, Quick())
-    return [step.do for step in steps]
-
-
 def test_a_running_lab_is_not_retired(aws: Faulty, spec: Spec) -> None:
     build(aws, spec)
     aws.calls.clear()
     with pytest.raises(LabError, match=r"is not stopped, .*playbooks/stop.yml -e lab_name=lab"):
-        put_away(aws)
+        put_away(aws, NAMES, BUCKET)
     assert aws.writes() == []
 
 
 def test_a_retired_lab_comes_back_with_its_data(aws: Faulty, spec: Spec) -> None:
     build(aws, spec)
     stop(aws)
-    assert put_away(aws) == [
+    assert put_away(aws, NAMES, BUCKET) == [
         "snapshot",
         "complete",
         "terminate",
@@ -57,7 +49,7 @@ def test_a_retired_lab_comes_back_with_its_data(aws: Faulty, spec: Spec) -> None
     (kept,) = there.snapshots
     assert not there.things.instances and not there.things.volumes
     assert there.things.key_pair and there.things.role and there.things.bucket
-    assert put_away(aws) == [], "a second run changes nothing"
+    assert put_away(aws, NAMES, BUCKET) == [], "a second run changes nothing"
     lines = retire.said(NAMES, there, 0.05, 0.30)
     assert lines[0].startswith(f"snapshot {kept.id}: the data (100 GB, at most $5.00 a month)")
     said = build(aws, spec)
@@ -82,7 +74,7 @@ def test_a_volume_is_not_deleted_where_its_snapshot_failed(aws: Faulty, spec: Sp
 
     aws.before = lose
     with pytest.raises(LabError, match=r"The snapshot of vol-\w+ failed, so nothing is deleted"):
-        put_away(aws)
+        put_away(aws, NAMES, BUCKET)
     assert not {"TerminateInstances", "DeleteVolume"} & set(aws.writes())
 
 
@@ -99,11 +91,11 @@ def test_a_snapshot_that_takes_for_ever_deletes_nothing(
     monkeypatch.setattr(seen, "snapshots", pending)
     monkeypatch.setattr(retire, "SNAPSHOT_MINUTES", 1)
     with pytest.raises(LabError, match=r"The snapshot of vol-\w+ complete is not so after 60 s"):
-        put_away(aws)
+        put_away(aws, NAMES, BUCKET)
     assert not {"TerminateInstances", "DeleteVolume"} & set(aws.writes())
     monkeypatch.setattr(seen, "snapshots", whole)
     # The next run goes on waiting for that one, and takes no other.
-    assert put_away(aws)[0] == "complete"
+    assert put_away(aws, NAMES, BUCKET)[0] == "complete"
     assert len(aws.named("CreateSnapshot")) == 1
 
 
@@ -115,8 +107,8 @@ def test_a_run_killed_anywhere_is_mended_by_the_next(
     stop(aws)
     aws.die_after(operation)
     with pytest.raises(KeyboardInterrupt):
-        put_away(aws)
-    put_away(aws)
+        put_away(aws, NAMES, BUCKET)
+    put_away(aws, NAMES, BUCKET)
     there = retire.look(aws, NAMES, BUCKET)
     assert not there.things.instances and not there.things.volumes
     assert len(there.snapshots) == 1
@@ -144,7 +136,7 @@ def test_refused_snapshots_delete_nothing(aws: Faulty, spec: Spec) -> None:
 
     aws.before = deny
     with pytest.raises(LabError, match="CreateSnapshot"):
-        put_away(aws)
+        put_away(aws, NAMES, BUCKET)
     assert not {"TerminateInstances", "DeleteVolume"} & set(aws.writes())
 
 
