@@ -25,16 +25,15 @@ def address(target: Target, there: Seen) -> dict[str, str]:
 
 def _found(target: Target, there: Seen, host: Instance | None) -> MountTarget | None:
     group = there.group(target.vpc_id)
-    wanted = efs.wanted(target.spec) and host and group
-    return efs.at(there, host.zone, group.id) if wanted and host and group else None
+    if not (efs.wanted(target.spec) and host and group):
+        return None
+    return efs.at(there, host.zone, group.id)
 
 
 def file_system(target: Target, there: Seen) -> Iterator[Step]:
     """Make the file system, which needs no host."""
     name = target.names.common
-    if not efs.wanted(target.spec):
-        return
-    if there.file_system is None:
+    if efs.wanted(target.spec) and there.file_system is None:
         yield Step(
             "create_file_system",
             f"Create the file system {name} for /data",
