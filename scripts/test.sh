@@ -25,9 +25,19 @@ step() {
   if [ "$verdict" = ok ]; then
     printf 'ok      %4d s  %s%s\n' $((SECONDS - start)) "$name" "$(summary "$log")"
   else
-    printf 'FAILED  %4d s  %s (whole output: %s)\n%s\n' $((SECONDS - start)) "$name" "$log" \
-      "$(tail -n 80 "$log" | sed 's/^/    | /')"
+    told "$log" 5 >>"$results/told"
+    printf 'FAILED  %4d s  %s (whole output: %s)\n%s\n%s\n' $((SECONDS - start)) "$name" "$log" \
+      "$(tail -n 80 "$log" | sed 's/^/    | /')" "$(told "$log" 20)"
   fi
+}
+
+# The last lines of a log that say what went wrong, Ansible's and pytest's: teardowns after them may be long.
+told() {
+  awk '/^TASK /{task = $0}
+       /^(fatal|failed): /{print task; print; failed = 1; next}
+       /^[^ ]/{failed = 0}
+       failed && /^ +(msg|stderr|stdout): /{print; getline; print}
+       /^(FAILED|ERROR) |^E  /' "$1" | cut -c1-300 | tail -n "$2" | sed 's/^/    > /'
 }
 
 # the counting line of pytest, and its reasons for skipping
@@ -67,7 +77,7 @@ scenario() { step "molecule $1" molecule test -s "$1"; }
 images() { step 'images' python -m sandbox image 13 12; }
 
 export slot
-export -f step summary sandbox e2e scenario
+export -f step told summary sandbox e2e scenario
 
 # Those that take longest first, so that none of them runs alone at the end.
 scenarios() {
@@ -96,6 +106,6 @@ case $kind in
 esac
 
 count() { cat "$results/$1" 2>/dev/null | wc -l; }
-[ ! -e "$results/FAILED" ] || sed 's/^/failed: /' "$results/FAILED"
+[ ! -e "$results/FAILED" ] || { cat "$results/told"; sed 's/^/failed: /' "$results/FAILED"; }
 printf '%d passed, %d failed\n' "$(count ok)" "$(count FAILED)"
 [ "$(count FAILED)" = 0 ] && [ "$(count ok)" -gt 0 ]

@@ -92,6 +92,8 @@ def closed_yard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def s3(served: Moto, monkeypatch: pytest.MonkeyPatch) -> Moto:
     monkeypatch.setenv("AWS_ENDPOINT_URL", served.url)
     served.client.create_bucket(Bucket="lab-data")
+    for left in served.client.list_objects_v2(Bucket="lab-data").get("Contents", []):
+        served.client.delete_object(Bucket="lab-data", Key=left["Key"])
     for key in KEYS:
         served.client.put_object(Bucket="lab-data", Key=key, Body=DATA)
     served.asked.clear()
