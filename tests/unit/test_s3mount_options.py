@@ -95,7 +95,8 @@ def test_profiles_differ_by_version_where_s3fs_does() -> None:
     assert "notsup_compat_dir" not in profile_options("read", (1, 95))
     # It sees folders that nobody made an object for without it, with a request less a new file.
     assert "compat_dir" not in profile_options("general", (1, 95))
-    assert "streamupload" in profile_options("write", (1, 95))
+    streamed = profile_options("write", (1, 95))
+    assert "streamupload" in streamed and streamed["max_thread_count"] == "16"
     assert profile_options("general", (1, 95))["multireq_max"] == "200"
     newest = profile_options("general", (1, 97))
     assert newest["max_thread_count"] == "16"
