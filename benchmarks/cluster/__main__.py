@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import statistics
 import sys
@@ -20,13 +21,17 @@ PARTS = ("growing", "jobs", "training", "faults")
 
 @dataclass
 class Grown:
-    """Seconds that so many new workers took: made, told to the head, configured, and again."""
+    """Seconds that so many new workers took: made, told to the head, configured, and again.
+
+    `controller` is what configuring took of the controller's processors; the rest is the hosts'.
+    """
 
     workers: int
     make: float
     head: float
     configure: float
     again: float
+    controller: float
 
 
 @dataclass
@@ -58,12 +63,20 @@ def step(name: str, workers: int, environment: Mapping[str, str]) -> tuple[float
 def have(workers: int, environment: Mapping[str, str]) -> Grown:
     """Have so many workers, beside those that are there; what it took. Raises BenchmarkError."""
     # As in site.yml: the head opens its firewall to the new ones before they come.
-    steps = ("create_host", "configure_host", "configure_workers")
-    make, head, configure = (step(name, workers, environment)[0] for name in steps)
+    make, head = (step(name, workers, environment)[0] for name in ("create_host", "configure_host"))
+    before = processor()
+    configure, _ = step("configure_workers", workers, environment)
+    controller = processor() - before
     again, said = step("configure_workers", workers, environment)
     if set(changed(said)) != {"0"}:
         raise BenchmarkError(f"the second converge changed something:\n{said[-3000:]}")
-    return Grown(workers, make, head, configure, again)
+    return Grown(workers, make, head, configure, again, controller)
+
+
+def processor() -> float:
+    """Seconds of processor that the commands so far have taken; hosts are no children of ours."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def changed(said: str) -> list[str]:
@@ -86,7 +99,8 @@ def table(grown: Sequence[Grown]) -> str:
     """Write what it took to grow, and the last converge as a multiple of the first."""
     rows = [
         f"{one.workers:3} workers  made {one.make:6.1f} s, head {one.head:5.1f} s,"
-        f" configured {one.configure:6.1f} s, once more {one.again:5.1f} s"
+        f" configured {one.configure:6.1f} s ({one.controller:.1f} s of the controller's"
+        f" processors), once more {one.again:5.1f} s"
         for one in grown
     ]
     ratio = grown[-1].configure / grown[0].configure

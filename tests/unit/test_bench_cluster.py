@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -27,9 +29,10 @@ epoch 1: 1234 images/s by 2 processes
 
 
 def test_the_table_compares_the_most_workers_with_the_fewest() -> None:
-    text = bench.table([Grown(1, 10, 15, 100, 9), Grown(8, 20, 16, 240, 30)])
+    text = bench.table([Grown(1, 10, 15, 100, 9, 20), Grown(8, 20, 16, 240, 30, 60)])
     assert (
-        "  8 workers  made   20.0 s, head  16.0 s, configured  240.0 s, once more  30.0 s" in text
+        "  8 workers  made   20.0 s, head  16.0 s, configured  240.0 s (60.0 s of the controller's"
+        " processors), once more  30.0 s" in text
     )
     assert "8 to 1: 2.40 times (goal for 8 to 1: 2.5)" in text
 
@@ -43,7 +46,7 @@ def test_the_table_compares_the_most_workers_with_the_fewest() -> None:
     ],
 )
 def test_the_goal_is_for_eight_workers_against_one(seconds: dict[int, float], late: bool) -> None:
-    assert bench.missed([Grown(count, 1, 1, took, 1) for count, took in seconds.items()]) is late
+    assert bench.missed([Grown(count, 1, 1, took, 1, 1) for count, took in seconds.items()]) is late
 
 
 @pytest.mark.parametrize("second", ["0", "3"])
@@ -58,7 +61,10 @@ def test_a_second_converge_that_changes_something_is_no_figure(
 
     monkeypatch.setattr(bench, "play", play)
     if second == "0":
-        assert bench.have(4, {}) == Grown(4, make=1, head=2, configure=3, again=4)
+        used = iter([10.0, 12.5])
+        monkeypatch.setattr(bench, "processor", lambda: next(used))
+        grown = Grown(4, make=1, head=2, configure=3, again=4, controller=2.5)
+        assert bench.have(4, {}) == grown
         names = [words[0] for words in played]
         assert names == ["create_host", "configure_host", *["configure_workers"] * 2]
         assert {words[1:] for words in played} == {(bench.LAB, "-e", "lab_workers=4")}
@@ -117,3 +123,9 @@ def test_a_head_that_does_not_answer_lists_no_job(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(faults, "ssh", away)
     assert not faults.listed("lab", "136", {})
+
+
+def test_the_processors_of_the_controller_are_those_of_its_commands() -> None:
+    before = bench.processor()
+    subprocess.run([sys.executable, "-c", "sum(range(10**7))"], check=True)
+    assert 0.02 < bench.processor() - before < 60
