@@ -10,6 +10,7 @@ import platform
 import re
 import subprocess
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -162,17 +163,21 @@ def read_host(root: Path, runner: Runner = run) -> Host:
     if not gpus:
         return there
     loaded, modules = loaded_driver(root)
+    # Side by side: `dkms status` compares modules for a second, nvidia-smi may wait for the driver.
+    with ThreadPoolExecutor() as pool:
+        built, answer = pool.submit(dkms, runner), pool.submit(smi, runner)
+        there_are = packages(runner)
     return replace(
         there,
         loaded=loaded,
         loaded_modules=modules,
-        packages=packages(runner),
-        dkms=dkms(runner),
+        packages=there_are,
+        dkms=built.result(),
         kernels=kernels(root),
         kernels_with_module=tuple(each for each in kernels(root) if has_module(root, each)),
         nouveau=bool(re.search(r"^nouveau\b", _text(root / "proc/modules"), re.MULTILINE)),
         nodes=tuple(sorted(path.name for path in (root / "dev").glob("nvidia*"))),
-        smi=smi(runner),
+        smi=answer.result(),
         ours=(root / MARK).exists(),
     )
 
