@@ -50,7 +50,7 @@ def test_no_playbook_or_role_knows_the_sandbox() -> None:
 
 
 def test_what_is_begun_early_is_joined_before_a_reboot() -> None:
-    """A reboot would end the wheels' job in the midst of an installation."""
+    """A reboot would end a job in the midst of an installation: the wheels' or the driver's."""
     plays = yaml.safe_load((ROOT / "playbooks/configure_host.yml").read_text())
     [first] = [play for play in plays if "post_tasks" in play]
     role = "ansible.builtin.import_role"
@@ -60,10 +60,16 @@ def test_what_is_begun_early_is_joined_before_a_reboot() -> None:
         ("base", "preflight"),
         ("jupyter", "preflight"),
         ("pytorch", "begin"),
+        ("base", "packages"),  # of all roles: the driver's transaction keeps all others out
+        ("nvidia", "begin"),
         ("base", "build"),
         ("shared", "main"),  # with lab_shared: efs
         ("base", "on_shared"),
-        ("nvidia", "main"),
+        ("s3", "main"),
+        ("datasets", "main"),
+        ("tmux", "main"),
+        ("firewall", "main"),
+        ("nvidia", "main"),  # joins its own
     ]
     [ending] = first["post_tasks"]
     wait, reboot = ending["block"]
