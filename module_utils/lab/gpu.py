@@ -165,19 +165,19 @@ def read_host(root: Path, runner: Runner = run) -> Host:
     loaded, modules = loaded_driver(root)
     # Side by side: `dkms status` compares modules for a second, nvidia-smi may wait for the driver.
     with ThreadPoolExecutor() as pool:
-        built, answer = pool.submit(dkms, runner), pool.submit(smi, runner)
-        there_are = packages(runner)
+        of_dkms, of_smi = pool.submit(dkms, runner), pool.submit(smi, runner)
+        of_dpkg = packages(runner)
     return replace(
         there,
         loaded=loaded,
         loaded_modules=modules,
-        packages=there_are,
-        dkms=built.result(),
+        packages=of_dpkg,
+        dkms=of_dkms.result(),
         kernels=kernels(root),
         kernels_with_module=tuple(each for each in kernels(root) if has_module(root, each)),
         nouveau=bool(re.search(r"^nouveau\b", _text(root / "proc/modules"), re.MULTILINE)),
         nodes=tuple(sorted(path.name for path in (root / "dev").glob("nvidia*"))),
-        smi=answer.result(),
+        smi=of_smi.result(),
         ours=(root / MARK).exists(),
     )
 

@@ -151,7 +151,7 @@ def profile_options(profile: str, version: Version) -> dict[str, str]:
         for name in _TRUST_CACHES:
             chosen.pop(name, None)
         if profile == "write":
-            # Its own threads are 5, of which each is a connection.
+            # It uploads by threads of its own, each a connection; 5 unless told.
             chosen.update(streamupload="", max_thread_count=_POOL[profile])
     if version >= _ONE_POOL:
         del chosen["multireq_max"], chosen["parallel_count"]
